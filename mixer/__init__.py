@@ -1,0 +1,36 @@
+"""MLP-Mixer: the model, its convolutional twin, data, training and checkpoints."""
+
+from mixer.checkpoint import load as load_checkpoint
+from mixer.checkpoint import save as save_checkpoint
+from mixer.convolution import ConvolutionalMixer, from_convolution, to_convolution
+from mixer.data import load as load_data
+from mixer.model import (
+    ChannelMixingMLP,
+    ImageToPatches,
+    MixerLayer,
+    MLPMixer,
+    OutputMLP,
+    PerPatchMLP,
+    TokenMixingMLP,
+)
+from mixer.training import evaluate, fit, predict
+
+__version__ = "0.1.0"
+__all__ = [
+    "ChannelMixingMLP",
+    "ConvolutionalMixer",
+    "ImageToPatches",
+    "MLPMixer",
+    "MixerLayer",
+    "OutputMLP",
+    "PerPatchMLP",
+    "TokenMixingMLP",
+    "evaluate",
+    "fit",
+    "from_convolution",
+    "load_checkpoint",
+    "load_data",
+    "predict",
+    "save_checkpoint",
+    "to_convolution",
+]

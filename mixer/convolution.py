@@ -1,0 +1,173 @@
+"""The same network as convolutions, with weights carried over both ways.
+
+Every block of `mixer.model` has a twin here that computes the same function with `nn.Conv2d` on feature maps
+[B, n_channel, rows, columns] instead of tables of tokens [B, n_tokens, n_channel].
+Source: paper, section 2 ("a very special CNN") and appendix E.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from mixer.model import MLPMixer, check_positive, gelu_layer, patch_grid
+
+
+class MapLayerNorm(nn.Module):
+    """LayerNorm on feature maps [B, n_channel, rows, columns], jointly over everything or over channels alone.
+
+    The weight and bias have the shape [n_channel, rows, columns] or [n_channel, 1, 1].
+    """
+
+    def __init__(self, n_channel: int, grid: tuple[int, int], norm: str, eps: float):
+        super().__init__()
+        joint = norm == "tokens_channels"
+        self.dims = (1, 2, 3) if joint else (1,)
+        self.eps = eps
+        shape = (n_channel, *grid) if joint else (n_channel, 1, 1)
+        self.weight = nn.Parameter(torch.ones(shape))
+        self.bias = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, dim=self.dims, correction=0, keepdim=True)
+        return (x - mean) / torch.sqrt(variance + self.eps) * self.weight + self.bias
+
+
+class PerPatchConv(nn.Module):
+    """`ImageToPatches` and `PerPatchMLP` as one convolution whose kernel and stride are the patch size.
+
+    Shapes: [B, C_in, H, W] → [B, n_channel, rows, columns].
+    """
+
+    def __init__(self, n_image_channel: int, n_channel: int, patch_size: int):
+        super().__init__()
+        self.linear = nn.Conv2d(n_image_channel, n_channel, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.linear(image)
+
+
+class TokenMixingConv(nn.Module):
+    """`TokenMixingMLP` as convolutions: each channel is an image of its own, and all share the weights.
+
+    Conv2d(1 → n_hidden) with a kernel that covers the whole map gives one number per hidden unit; after GELU,
+    a 1×1 Conv2d gives one number per position, which is laid out as a map again.
+
+    Shapes: [B, n_channel, rows, columns] → the same.
+    """
+
+    def __init__(self, n_channel: int, grid: tuple[int, int], n_hidden: int, norm: str, gelu: str, eps: float):
+        super().__init__()
+        self.norm = MapLayerNorm(n_channel, grid, norm, eps)
+        self.fc1 = nn.Conv2d(1, n_hidden, kernel_size=grid)
+        self.gelu = gelu_layer(gelu)
+        self.fc2 = nn.Conv2d(n_hidden, grid[0] * grid[1], kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, C, rows, columns = x.shape
+        maps = self.norm(x).reshape(B * C, 1, rows, columns)
+        hidden = self.gelu(self.fc1(maps))  # [B·C, n_hidden, 1, 1]
+        update = self.fc2(hidden)  # [B·C, n_tokens, 1, 1]
+        return x + update.reshape(B, C, rows, columns)
+
+
+class ChannelMixingConv(nn.Module):
+    """`ChannelMixingMLP` as two 1×1 convolutions with GELU between: [B, n_channel, rows, columns] → the same."""
+
+    def __init__(self, n_channel: int, grid: tuple[int, int], n_hidden: int, norm: str, gelu: str, eps: float):
+        super().__init__()
+        self.norm = MapLayerNorm(n_channel, grid, norm, eps)
+        self.fc1 = nn.Conv2d(n_channel, n_hidden, kernel_size=1)
+        self.gelu = gelu_layer(gelu)
+        self.fc2 = nn.Conv2d(n_hidden, n_channel, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.fc2(self.gelu(self.fc1(self.norm(x))))
+
+
+class OutputConv(nn.Module):
+    """`OutputMLP` as the mean over positions and a 1×1 convolution: [B, n_channel, rows, columns] → [B, n_output]."""
+
+    def __init__(self, n_channel: int, grid: tuple[int, int], n_output: int, norm: str, eps: float):
+        super().__init__()
+        self.norm = MapLayerNorm(n_channel, grid, norm, eps)
+        self.linear = nn.Conv2d(n_channel, n_output, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x).mean(dim=(2, 3), keepdim=True)  # [B, n_channel, 1, 1]
+        return self.linear(x).flatten(1)  # [B, n_output]
+
+
+class ConvMixerLayer(nn.Module):
+    """`MixerLayer` as convolutions: [B, n_channel, rows, columns] → the same."""
+
+    def __init__(self, n_channel: int, grid: tuple[int, int], n_hidden_token: int, n_hidden_channel: int, **options):
+        super().__init__()
+        self.token_mixing = TokenMixingConv(n_channel, grid, n_hidden_token, **options)
+        self.channel_mixing = ChannelMixingConv(n_channel, grid, n_hidden_channel, **options)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.channel_mixing(self.token_mixing(x))
+
+
+class ConvolutionalMixer(nn.Module):
+    """The convolutional twin of `MLPMixer`: images [B, C_in, H, W] → logits [B, n_output].
+
+    The arguments are those of `MLPMixer`, by name; `model.config` holds them. The parameters have the same names as
+    the Mixer's and the same numbers in other shapes, so `to_convolution` and `from_convolution` only reshape.
+    """
+
+    def __init__(self, **config):
+        super().__init__()
+        self.config = dict(config)
+        check_positive(n_layers=config["n_layers"])
+        self.grid = patch_grid(config["image_size"], config["patch_size"])
+        C = config["n_channel"]
+        options = dict(norm=config["norm"], gelu=config["gelu"], eps=config["eps"])
+        hidden = (config["n_hidden_token"], config["n_hidden_channel"])
+
+        self.per_patch = PerPatchConv(config["n_image_channel"], C, config["patch_size"])
+        self.layers = nn.ModuleList(ConvMixerLayer(C, self.grid, *hidden, **options) for _ in range(config["n_layers"]))
+        self.output = OutputConv(C, self.grid, config["n_output"], config["norm"], config["eps"])
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.per_patch(image)  # [B, n_channel, rows, columns]
+        for layer in self.layers:
+            x = layer(x)  # [B, n_channel, rows, columns]
+        return self.output(x)  # [B, n_output]
+
+
+def carry_over(values: Tensor, shape: torch.Size) -> Tensor:
+    """Give a parameter of one twin the shape that it has in the other.
+
+    A LayerNorm over the whole table is [n_tokens, n_channel] in the Mixer and [n_channel, rows, columns] in its twin,
+    which is a transpose; every other parameter keeps the order of its numbers.
+    """
+    if values.dim() == 2 and len(shape) == 3:
+        values = values.T
+    elif values.dim() == 3 and len(shape) == 2:
+        values = values.flatten(1).T
+    return values.reshape(shape)
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> nn.Module:
+    """Load the weights of a block or a network into its twin, in either direction.
+
+    Returns the target, on the source's device, in its dtype and mode.
+
+    Raises:
+        RuntimeError: the two are not twins (torch names the parameter that does not fit).
+    """
+    shapes = {name: p.shape for name, p in target.state_dict().items()}
+    weights = {name: carry_over(p, shapes[name]).clone() for name, p in source.state_dict().items()}
+    first = next(source.parameters())
+    target.to(device=first.device, dtype=first.dtype).load_state_dict(weights)
+    return target.train(source.training)
+
+
+def to_convolution(model: MLPMixer) -> ConvolutionalMixer:
+    """The convolutional twin of a Mixer, with the same weights and so the same outputs."""
+    return copy_weights(model, ConvolutionalMixer(**model.config))
+
+
+def from_convolution(twin: ConvolutionalMixer) -> MLPMixer:
+    """The Mixer of a convolutional twin, with the same weights and so the same outputs."""
+    return copy_weights(twin, MLPMixer(**twin.config))

@@ -1,0 +1,243 @@
+"""The command `python train.py`: train a Mixer on a data set and leave a checkpoint and a history."""
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from mixer import checkpoint, data
+from mixer.model import GELUS, NORMS, MLPMixer
+from mixer.training import PRECISIONS, RECIPES, Trainer, choose_recipe, evaluate
+
+CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.jsonl"
+COMMON = dict(dataset="digits", norm=NORMS[0], gelu=GELUS[0], seed=1, recipe="seed", device="auto", precision="auto")
+PLACE = dict(data_dir="data", image_size=None, num_threads=None)
+BY_DATA_SET = {
+    "digits": dict(patch_size=2, n_layers=2, n_channel=32, n_hidden=64, batch_size=32, n_epochs=40),
+    "mnist": dict(patch_size=2, n_layers=2, n_channel=20, n_hidden=64),
+    "cifar10": dict(patch_size=4, n_layers=2, n_channel=20, n_hidden=64),
+    "cifar100": dict(patch_size=4, n_layers=6, n_channel=128, n_hidden=128),
+    "folder": dict(patch_size=4, n_layers=4, n_channel=64, n_hidden=128),
+}
+MODEL_OPTIONS = ("n_layers", "n_channel", "n_hidden", "patch_size", "norm", "gelu")
+RECIPE_OPTIONS = ("n_epochs", "batch_size", "lr")
+FREE_ON_RESUME = ("n_epochs", "device", "precision", "data_dir", "num_threads", "out", "resume")
+
+
+class OneSentenceParser(argparse.ArgumentParser):
+    """A parser that answers a bad option with one sentence."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}; --help lists the options\n")
+
+
+def whole(text: str) -> int:
+    """A whole number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    return number
+
+
+def by_data_set(option: str) -> str:
+    """The defaults of an option, for its help."""
+    return ", ".join(f"{name} {defaults[option]}" for name, defaults in BY_DATA_SET.items())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options; one that is not given stays absent, so that a resumed run can tell it from a default."""
+    parser = OneSentenceParser(
+        prog="train.py",
+        description="Train an MLP-Mixer. Without options: on the handwritten digits of scikit-learn, in seconds.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--dataset", choices=data.NAMES, help="what to train on (default: digits)")
+    add("--data_dir", help="folder of the downloads, or for folder the one that holds train/ and test/ (default: data)")
+    add("--image_size", type=whole, help="side in pixels to which the images of folder are resized (default: 32)")
+    add("--patch_size", type=whole, help=f"side of a patch in pixels (default: {by_data_set('patch_size')})")
+    add("--n_layers", type=whole, help=f"mixer layers (default: {by_data_set('n_layers')})")
+    add("--n_channel", type=whole, help=f"features per token (default: {by_data_set('n_channel')})")
+    add("--n_hidden", type=whole, help=f"hidden units of each MLP (default: {by_data_set('n_hidden')})")
+    add("--norm", choices=NORMS, help="axes of LayerNorm (default: tokens_channels; the paper's is channels)")
+    add("--gelu", choices=GELUS, help="exact GELU or its tanh approximation (default: erf)")
+    add("--recipe", choices=RECIPES, help="how to train (default: seed, which is Adam at a constant rate)")
+    epochs = f"digits {BY_DATA_SET['digits']['n_epochs']}, otherwise {RECIPES['seed'].n_epochs}"
+    add("--n_epochs", type=whole, help=f"passes over the training images (default: {epochs})")
+    batch = ", ".join(f"{name} {recipe.batch_size}" for name, recipe in RECIPES.items())
+    batch = f"digits {BY_DATA_SET['digits']['batch_size']}, otherwise by recipe: {batch}"
+    add("--batch_size", type=whole, help=f"images per step (default: {batch})")
+    rates = ", ".join(f"{name} {recipe.lr}" for name, recipe in RECIPES.items())
+    add("--lr", type=float, help=f"highest learning rate, per step (default: {rates})")
+    add("--seed", type=int, help="of the initial weights, the order of images and their augmentation (default: 1)")
+    add("--device", help="auto, cpu, cuda, cuda:1 … or mps (default: auto, the fastest there is)")
+    add("--precision", choices=["auto", *PRECISIONS], help="of matrix products (default: auto, by device)")
+    add("--num_threads", type=whole, help="threads on the CPU (default: as many as torch chooses)")
+    add("--out", help="folder of the run (default: runs/DATASET, or the next free runs/DATASET-2 …)")
+    add(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="continue the run in FOLDER, or without a name in that of --out, with the options it was started with",
+    )
+    return parser
+
+
+def next_free(dataset: str) -> Path:
+    """The folder of a new run that was given none: one that no earlier run has used."""
+    number = 1
+    while (folder := Path("runs", dataset if number == 1 else f"{dataset}-{number}")).exists():
+        number += 1
+    return folder
+
+
+def resume_folder(given: dict) -> Path | None:
+    """The folder to resume from, or None to start a new run."""
+    if "resume" not in given:
+        return None
+    named = given["resume"] or given.get("out")
+    if not named:
+        raise ValueError("--resume needs the folder of the run: --resume FOLDER")
+    folder = Path(named)
+    if (folder / CHECKPOINT).is_file():
+        return folder
+    if given["resume"]:
+        raise ValueError(f"{folder} holds no {CHECKPOINT} to resume from")
+    print(f"{folder} holds no checkpoint yet: starting from the beginning")
+    return None
+
+
+def resolve(given: dict, stored: dict) -> dict:
+    """All options of a run: those given, then those of the run to resume, then the defaults.
+
+    Raises:
+        ValueError: an option contradicts the run to resume.
+    """
+    for name, value in given.items():
+        if name in stored and name not in FREE_ON_RESUME and stored[name] != value:
+            raise ValueError(
+                f"--{name} is {value}, but the run to resume has {stored[name]}; leave it out or start a new run"
+            )
+    options = {**COMMON, **PLACE, **stored, **given}
+    return {**BY_DATA_SET[options["dataset"]], **options}
+
+
+def make_trainer(options: dict, folder: Path | None) -> Trainer:
+    """A trainer at its first step, or where the run in `folder` stopped."""
+    images = data.load(options["dataset"], options["data_dir"], options["image_size"])
+    torch.manual_seed(options["seed"])
+    if folder is None:
+        C, H, W = images.image_shape
+        sizes = {name: options[name] for name in MODEL_OPTIONS}
+        model = MLPMixer(**sizes, n_output=len(images.class_names), image_size=(H, W), n_image_channel=C)
+    else:
+        model, metadata = checkpoint.load(folder / CHECKPOINT)
+        if (images.class_names, images.mean) != (metadata["class_names"], metadata["mean"]):
+            raise ValueError(f"the images in {options['data_dir']} are not those that the run in {folder} began with")
+    recipe = choose_recipe(options["recipe"], **{k: options[k] for k in RECIPE_OPTIONS if k in options})
+    trainer = Trainer(model, images, recipe, options["seed"], options["device"], options["precision"], progress=True)
+    if folder is not None:
+        trainer.load_state(*checkpoint.read(folder / CHECKPOINT))
+    return trainer
+
+
+def save(out: Path, trainer: Trainer, options: dict, command: str, metrics: dict) -> None:
+    """Write the checkpoint of a run, from which it can be used and resumed."""
+    tensors, numbers = trainer.state()
+    images = trainer.data
+    about = dict(data_set=images.name, mean=images.mean, std=images.std, class_names=images.class_names)
+    run = dict(command=command, options=options, metrics=metrics, torch=torch.__version__)
+    checkpoint.save(out / CHECKPOINT, trainer.model, {**about, **run, **numbers}, tensors)
+
+
+def read_history(path: Path, n_epochs: int) -> list[dict]:
+    """The records of the first epochs of a history; a last line cut short by a kill is left out."""
+    records = []
+    for line in path.read_text().splitlines()[:n_epochs] if path.is_file() else []:
+        try:
+            records.append(json.loads(line))
+        except ValueError:
+            break
+    return records
+
+
+def describe(record: dict, n_epochs: int) -> str:
+    return (
+        f"epoch {record['epoch']:3}/{n_epochs}  loss {record['train_loss']:.4f}  "
+        f"accuracy {record['train_accuracy']:.1%}  validation {record['validation_accuracy']:.1%}  "
+        f"{record['images_per_second']:,.0f} images/s"
+    )
+
+
+def run(given: dict, command: str) -> int:
+    """Train as the options say; returns the exit status."""
+    folder = resume_folder(given)
+    stored = checkpoint.read(folder / CHECKPOINT)[1] if folder else {"options": {}, "metrics": {}}
+    options = resolve({k: v for k, v in given.items() if k not in ("out", "resume")}, stored["options"])
+    out = folder or (Path(given["out"]) if "out" in given else next_free(options["dataset"]))
+    if folder is None and (out / CHECKPOINT).exists():
+        raise ValueError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
+    if options["num_threads"]:
+        torch.set_num_threads(options["num_threads"])
+
+    trainer = make_trainer(options, folder)
+    images, model, n_epochs = trainer.data, trainer.model, trainer.recipe.n_epochs
+    sizes = f"{len(images.train):,} training, {len(images.validation):,} validation, {len(images.test):,} test images"
+    print(f"{images.name}: {sizes}, {len(images.class_names)} classes")
+    precision = str(trainer.dtype).removeprefix("torch.")
+    print(f"MLPMixer: {model.extra_repr()}; {trainer.device}, {precision}; run in {out}", flush=True)
+
+    metrics = stored["metrics"]
+    history = read_history(out / HISTORY, trainer.epoch)
+    checkpoint.write_whole(out / HISTORY, "".join(json.dumps(record) + "\n" for record in history).encode())
+    if folder is None:
+        save(out, trainer, options, command, metrics)
+
+    def stop(*_):
+        trainer.stop = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        for metrics in trainer:
+            tqdm.write(describe(metrics, n_epochs))
+            with open(out / HISTORY, "a") as file:
+                file.write(json.dumps(metrics) + "\n")
+            if not trainer.finished:
+                save(out, trainer, options, command, metrics)
+        if not trainer.finished:
+            save(out, trainer, options, command, metrics)
+            print(f"stopped in epoch {trainer.epoch + 1}, saved; go on with: python train.py --resume {out}")
+            return 130
+        test = evaluate(model, images, images.test, trainer.dtype)
+        metrics = {**metrics, "test_loss": test["loss"], "test_accuracy": test["accuracy"]}
+        save(out, trainer, options, command, metrics)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    print(f"test accuracy {test['accuracy']:.2%}, loss {test['loss']:.4f}; weights in {out / CHECKPOINT}")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 after one sentence about what was wrong, or 130 after Ctrl-C."""
+    argv = sys.argv[1:] if argv is None else argv
+    given = vars(make_parser().parse_args(argv))
+    try:
+        return run(given, shlex.join(["python", "train.py", *argv]))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
