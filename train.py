@@ -1,8 +1,11 @@
 """Train a Mixer: `python train.py --help` explains every option."""
 
+import signal
 import sys
 
-from mixer.train import main
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # until training begins there is nothing to save, so Ctrl-C just ends
+
+from mixer.train import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -66,7 +66,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise ValueError(f"{path} is a safetensors file, but not a checkpoint of this package")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (file is no dictionary)
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from error
     text = header.get("mixer", "")
@@ -89,8 +89,8 @@ def write_whole(path: Path, payload: bytes) -> None:
     """Replace a file in one step, so that whoever looks finds the old one or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.unfinished")
-    with open(temporary, "wb") as file:
+    with temporary.open("wb") as file:
         file.write(payload)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary.replace(path)

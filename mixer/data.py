@@ -4,12 +4,12 @@
 `normalise` and `augment` then work on whole batches.
 """
 
+import importlib.util
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -18,12 +18,34 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-
 NAMES = ("digits", "mnist", "cifar10", "cifar100", "folder")
 FLIPPABLE = ("cifar10", "cifar100", "folder")  # a mirrored digit is another sign, a mirrored horse is a horse
 VALIDATION_SHARE = 0.1
 SPLIT_SEED = 0  # the same held-out images for every training seed
 MEMORY_LIMIT = 2 * 1024**3  # bytes of uint8 images; a larger folder streams from disk
+
+
+def _declare_torchvision_operators() -> None:
+    """Make torchvision importable beside a CPU-only torch.
+
+    The torchvision wheel on PyPI is compiled for CUDA. Beside a CPU build of torch its operators do not load, and its
+    import fails because `nms` is missing, although data sets and transforms need no such operator. Declaring the two
+    names is enough. Where the operators load, this declares nothing.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or hasattr(torch.ops.torchvision, "nms"):
+        return
+    for library in Path(spec.origin).parent.glob("_C*"):
+        try:
+            torch.ops.load_library(library)
+            return
+        except OSError:
+            pass
+    for name in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+_declare_torchvision_operators()
 
 
 @dataclass
@@ -209,28 +231,10 @@ def _digits() -> DataSet:
     return _in_memory("digits", *splits, [str(digit) for digit in range(10)])
 
 
-def _torchvision_datasets() -> ModuleType:
-    """Import torchvision's data sets, also beside a CPU-only torch.
-
-    The torchvision wheel on PyPI is compiled for CUDA. Beside a CPU build of torch its operators do not load, and its
-    import fails because `nms` is missing, although data sets and transforms need no such operator. Declaring the two
-    names is enough. Where torchvision imports by itself, this declares nothing.
-    """
-    try:
-        from torchvision import datasets
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        for name in ("nms", "qnms"):
-            schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-            torch.library.define(f"torchvision::{name}", schema)
-        from torchvision import datasets
-    return datasets
-
-
 def _torchvision(name: str, data_dir: Path) -> DataSet:
     """MNIST, CIFAR-10 or CIFAR-100 by torchvision, downloaded into `data_dir` if they are not there."""
-    datasets = _torchvision_datasets()
+    from torchvision import datasets
+
     source = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
     splits = []
     for is_train in (True, False):
@@ -263,8 +267,10 @@ def _read_image(file: str, image_size: int) -> Tensor:
 
 def _image_folder(path: Path, image_size: int) -> Dataset:
     """The ImageFolder at a path; its items are (uint8 image [3, image_size, image_size], label)."""
+    from torchvision.datasets import ImageFolder
+
     try:
-        return _torchvision_datasets().ImageFolder(path, loader=partial(_read_image, image_size=image_size))
+        return ImageFolder(path, loader=partial(_read_image, image_size=image_size))
     except FileNotFoundError as error:
         raise ValueError(
             f"{path} is not a folder with one sub-folder of images per class; a data set of your own is laid out as "

@@ -5,7 +5,6 @@ tokens (across positions) and the channels (within a position) in turn, and the 
 Source: Tolstikhin et al. 2021, "MLP-Mixer: An all-MLP Architecture for Vision", section 2 and appendix E.
 """
 
-import torch
 from torch import Tensor, nn
 
 NORMS = ("tokens_channels", "channels")
@@ -218,9 +217,7 @@ class OutputMLP(nn.Module):
     Source: paper, section 2 ("global average pooling … linear classifier"), appendix E.
     """
 
-    def __init__(
-        self, n_tokens: int, n_channel: int, n_output: int, norm: str = "tokens_channels", eps: float = 1e-5
-    ):
+    def __init__(self, n_tokens: int, n_channel: int, n_output: int, norm: str = "tokens_channels", eps: float = 1e-5):
         super().__init__()
         check_positive(n_tokens=n_tokens, n_channel=n_channel, n_output=n_output)
         self.norm = layer_norm(n_tokens, n_channel, norm, eps)
@@ -268,6 +265,7 @@ class MLPMixer(nn.Module):
     ):
         super().__init__()
         check_positive(n_layers=n_layers, n_channel=n_channel, n_hidden=n_hidden, n_image_channel=n_image_channel)
+        self.grid = patch_grid(image_size, patch_size)
         self.config = dict(
             n_layers=n_layers,
             n_channel=n_channel,
@@ -282,7 +280,6 @@ class MLPMixer(nn.Module):
             gelu=gelu,
             eps=eps,
         )
-        self.grid = patch_grid(image_size, patch_size)
         self.image_shape = (n_image_channel, self.grid[0] * patch_size, self.grid[1] * patch_size)
         self.n_tokens = self.grid[0] * self.grid[1]
         hidden = (self.config["n_hidden_token"], self.config["n_hidden_channel"])

@@ -18,7 +18,7 @@ CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.jsonl"
 COMMON = dict(dataset="digits", norm=NORMS[0], gelu=GELUS[0], seed=1, recipe="seed", device="auto", precision="auto")
 PLACE = dict(data_dir="data", image_size=None, num_threads=None)
 BY_DATA_SET = {
-    "digits": dict(patch_size=2, n_layers=2, n_channel=32, n_hidden=64, batch_size=32, n_epochs=40),
+    "digits": dict(patch_size=2, n_layers=3, n_channel=32, n_hidden=64, batch_size=64, n_epochs=40, lr=3e-3),
     "mnist": dict(patch_size=2, n_layers=2, n_channel=20, n_hidden=64),
     "cifar10": dict(patch_size=4, n_layers=2, n_channel=20, n_hidden=64),
     "cifar100": dict(patch_size=4, n_layers=6, n_channel=128, n_hidden=128),
@@ -74,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     batch = f"digits {BY_DATA_SET['digits']['batch_size']}, otherwise by recipe: {batch}"
     add("--batch_size", type=whole, help=f"images per step (default: {batch})")
     rates = ", ".join(f"{name} {recipe.lr}" for name, recipe in RECIPES.items())
+    rates = f"digits {BY_DATA_SET['digits']['lr']}, otherwise by recipe: {rates}"
     add("--lr", type=float, help=f"highest learning rate, per step (default: {rates})")
     add("--seed", type=int, help="of the initial weights, the order of images and their augmentation (default: 1)")
     add("--device", help="auto, cpu, cuda, cuda:1 … or mps (default: auto, the fastest there is)")
@@ -208,7 +209,7 @@ def run(given: dict, command: str) -> int:
     try:
         for metrics in trainer:
             tqdm.write(describe(metrics, n_epochs))
-            with open(out / HISTORY, "a") as file:
+            with (out / HISTORY).open("a") as file:
                 file.write(json.dumps(metrics) + "\n")
             if not trainer.finished:
                 save(out, trainer, options, command, metrics)

@@ -248,7 +248,9 @@ class Trainer:
         n_train = len(self.data.train)
         n_done = self.epoch * n_train + self.step % self.steps_per_epoch * self.recipe.batch_size
         total = self.recipe.n_epochs * n_train
-        with tqdm(total=total, initial=n_done, unit=" images", unit_scale=True, disable=not self.progress, leave=False) as bar:
+        with tqdm(
+            total=total, initial=n_done, unit=" images", unit_scale=True, disable=not self.progress, leave=False
+        ) as bar:
             while not self.finished and not self.stop:
                 epoch = self.epoch + 1
                 bar.set_description(f"epoch {epoch}/{self.recipe.n_epochs}")

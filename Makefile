@@ -1,0 +1,42 @@
+# Two commands are enough: `make book` builds the book, `make test` runs every test. Both first make .venv if it is not there.
+
+PYTHON ?= python3
+BIN := .venv/bin
+CODE := $(wildcard mixer/*.py) requirements.txt
+PAGES := _config.yml _toc.yml $(wildcard book/*.ipynb book/*.md book/*.bib book/_static/*)
+
+.PHONY: book test lint notebooks clean
+
+book: _build/.built
+	@echo "The book is built. Open it in a browser:"
+	@echo "file://$(CURDIR)/_build/html/index.html"
+
+test: .venv/.installed
+	$(BIN)/python -m pytest -q
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+notebooks: .venv/.installed  # execute every chapter in place, before it is committed
+	$(BIN)/jupytext --execute --set-kernel python3 book/*.ipynb
+	$(BIN)/ruff format book
+
+clean:
+	rm -rf _build
+
+.venv/.installed: requirements.txt pyproject.toml
+	@echo "Making the environment in .venv: this takes a few minutes, once."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+# The cache of executed chapters knows their cells alone. What they import can change too, and then all run again.
+_build/.code: .venv/.installed $(CODE)
+	@rm -rf _build/.jupyter_cache _build/.doctrees
+	@mkdir -p _build && touch $@
+
+_build/.built: _build/.code $(PAGES)
+	$(BIN)/jupyter-book build . -n -W --keep-going
+	@touch $@

@@ -1,0 +1,27 @@
+import http.server
+import threading
+from functools import partial
+
+import pytest
+import torch
+
+import mixer  # noqa: F401  (before timm: it makes torchvision importable beside a CPU-only torch)
+
+torch.set_num_threads(1)  # the models are tiny: a second thread only waits for the first
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder, and the address at which a web server on this machine serves it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    server.server_close()

@@ -1,0 +1,25 @@
+"""Small data sets and models for the tests."""
+
+import torch
+
+from mixer import MLPMixer
+from mixer.data import DataSet, Split
+
+SIZES = dict(n_layers=1, n_channel=6, n_hidden=5, n_output=3, image_size=4, patch_size=2, n_image_channel=1)
+
+
+def small_model(seed: int = 0, **changes) -> MLPMixer:
+    torch.manual_seed(seed)
+    return MLPMixer(**{**SIZES, **changes})
+
+
+def small_data(n: int = 40, name: str = "small") -> DataSet:
+    """Grey 4×4 images of three classes, told apart by the row that is bright."""
+    generator = torch.Generator().manual_seed(7)
+    splits = []
+    for size in (n, 12, 12):
+        labels = torch.randint(0, 3, (size,), generator=generator)
+        images = torch.randint(0, 60, (size, 1, 4, 4), generator=generator, dtype=torch.uint8)
+        images[torch.arange(size), 0, labels] += 150
+        splits.append(Split(images, labels))
+    return DataSet(name, *splits, ["top", "second", "third"], [0.3], [0.25], (1, 4, 4))

@@ -1,0 +1,220 @@
+"""`python train.py` as its users meet it: as a process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mixer import checkpoint, evaluate, load_checkpoint, load_data
+from tests.test_data import write_folder
+
+ROOT = Path(__file__).parents[1]
+QUICK = ["--n_layers", "1", "--n_channel", "8", "--n_hidden", "8", "--num_threads", "1"]
+
+
+def start(*options, folder=ROOT):
+    command = [sys.executable, ROOT / "train.py", *map(str, options)]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def train(*options, folder=ROOT):
+    process = start(*options, folder=folder)
+    stdout, stderr = process.communicate(timeout=300)
+    return process.returncode, stdout, stderr
+
+
+def weights(folder):
+    return {n: t for n, t in checkpoint.read(folder / "checkpoint.safetensors")[0].items() if n.startswith("model.")}
+
+
+def history(folder):
+    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+
+
+def without_times(records):
+    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in records]
+
+
+def test_bare_command_learns_the_digits(tmp_path):
+    status, stdout, stderr = train("--n_epochs", 3, folder=tmp_path)
+    assert status == 0, stderr
+    assert "digits: 1,294 training, 144 validation, 359 test images, 10 classes" in stdout
+    assert "epoch   3/3" in stdout
+    assert "images/s" in stderr  # the bar
+    model, metadata = load_checkpoint(tmp_path / "runs" / "digits" / "checkpoint.safetensors")
+    digits = load_data("digits")
+    assert metadata["data_set"] == "digits"
+    assert metadata["mean"] == digits.mean
+    assert metadata["command"] == "python train.py --n_epochs 3"
+    assert metadata["metrics"]["test_accuracy"] == evaluate(model, digits, digits.test)["accuracy"]
+    assert [record["epoch"] for record in history(tmp_path / "runs" / "digits")] == [1, 2, 3]
+
+
+def test_runs_are_never_overwritten(tmp_path):
+    for expected in ("digits", "digits-2"):
+        status, _, stderr = train("--n_epochs", 1, *QUICK, folder=tmp_path)
+        assert status == 0, stderr
+        assert (tmp_path / "runs" / expected / "checkpoint.safetensors").is_file()
+    before = (tmp_path / "runs" / "digits" / "checkpoint.safetensors").read_bytes()
+    status, _, stderr = train("--out", "runs/digits", "--n_epochs", 1, folder=tmp_path)
+    assert (status, stderr) == (
+        2,
+        "train.py: runs/digits already holds a run; add --resume to continue it, or choose another --out\n",
+    )
+    assert (tmp_path / "runs" / "digits" / "checkpoint.safetensors").read_bytes() == before
+
+
+def test_an_interrupted_run_resumes_bit_for_bit(tmp_path):
+    options = [*QUICK, "--recipe", "strong", "--batch_size", "16", "--n_epochs", "8"]
+    assert train(*options, "--out", tmp_path / "whole")[0] == 0
+    process = start(*options, "--out", tmp_path / "parts")
+    while process.stdout.readline()[:5] != "epoch":
+        assert process.poll() is None
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "saved; go on with: python train.py --resume" in stdout
+    status, _, stderr = train("--resume", tmp_path / "parts")
+    assert status == 0, stderr
+    assert without_times(history(tmp_path / "parts")) == without_times(history(tmp_path / "whole"))
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+    options = [*QUICK, "--batch_size", "16", "--n_epochs", "6"]
+    assert train(*options, "--out", tmp_path / "whole")[0] == 0
+    process = start(*options, "--out", tmp_path / "parts")
+    for _ in range(4):
+        process.stdout.readline()
+    process.kill()
+    process.communicate()
+    with (tmp_path / "parts" / "history.jsonl").open("a") as file:
+        file.write('{"epoch": 99, "train_lo')  # as a kill in the middle of a line would leave it
+    status, _, stderr = train("--out", tmp_path / "parts", "--resume")
+    assert status == 0, stderr
+    assert without_times(history(tmp_path / "parts")) == without_times(history(tmp_path / "whole"))
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_finished_run_can_be_continued_for_longer(tmp_path):
+    assert train(*QUICK, "--n_epochs", 2, "--out", tmp_path / "run")[0] == 0
+    status, stdout, stderr = train("--resume", tmp_path / "run", "--n_epochs", 3)
+    assert status == 0, stderr
+    assert "epoch   3/3" in stdout
+    assert [record["epoch"] for record in history(tmp_path / "run")] == [1, 2, 3]
+    assert train(*QUICK, "--n_epochs", 3, "--out", tmp_path / "whole")[0] == 0
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.parametrize("limit", [None, "100"], ids=["in memory", "streamed"])
+def test_a_folder_of_images(tmp_path, limit):
+    write_folder(tmp_path / "images", n=20)
+    program = "import sys, mixer.data, mixer.train\n"
+    program += f"mixer.data.MEMORY_LIMIT = {limit}\n" if limit else ""
+    program += "sys.exit(mixer.train.main())"
+    options = ["--dataset", "folder", "--data_dir", tmp_path / "images", "--image_size", 8, "--out", tmp_path / "run"]
+    command = [sys.executable, "-c", program, *map(str, options), "--n_epochs", "15", "--batch_size", "8", *QUICK]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    model, metadata = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")
+    assert metadata["class_names"] == ["ant", "bee"]
+    assert model.image_shape == (3, 8, 8)
+    assert metadata["metrics"]["test_accuracy"] > 0.9
+
+
+def test_the_module_is_the_same_command(tmp_path):
+    command = [sys.executable, "-m", "mixer.train", "--n_epochs", "1", "--out", str(tmp_path / "run"), *QUICK]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False).returncode == 0
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
+
+
+def test_help_explains_every_option():
+    status, stdout, _ = train("--help")
+    assert status == 0
+    options = "patch_size n_layers n_channel n_hidden dataset n_epochs batch_size lr seed recipe device precision"
+    for name in [*options.split(), "data_dir", "out", "resume", "num_threads", "image_size"]:
+        assert f"--{name}" in stdout
+    assert stdout.count("(default") >= 15
+
+
+def say(*options):
+    """What the command answers, run in this process: exit status and standard error."""
+    from mixer.train import main
+
+    try:
+        return main([str(option) for option in options])
+    except SystemExit as stop:
+        return stop.code
+
+
+BAD = [
+    (["--dataset", "imagenet"], "invalid choice: 'imagenet'"),
+    (["--patch_size", "0"], "0 is not a whole number of at least 1"),
+    (["--patch_size", "3"], "image 8×8 is not divisible into 3×3 patches; choose patch_size 1, 2, 4, 8"),
+    (["--n_layers", "two"], "invalid whole value: 'two'"),
+    (["--n_channel", "-4"], "-4 is not a whole number of at least 1"),
+    (["--lr", "-1"], "lr is -1.0; it must be a positive number"),
+    (["--lr", "nan"], "lr is nan; it must be a positive number"),
+    (["--device", "tpu"], "device 'tpu' is not known"),
+    (["--precision", "fp16", "--device", "cpu"], "precision fp16 needs a cuda device"),
+    (["--image_size", "16"], "image_size applies to the data set folder alone"),
+    (["--dataset", "folder", "--data_dir", "nowhere"], "laid out as train/<class>/"),
+    (["--resume", "nowhere"], "nowhere holds no checkpoint.safetensors to resume from"),
+    (["--resume"], "--resume needs the folder of the run"),
+    (["--n_epoch", "3"], "unrecognized arguments"),
+    (["7"], "unrecognized arguments: 7"),
+    (["--lr", "1e30", "--n_epochs", "1"], "the loss is no longer a number in epoch 1"),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), BAD, ids=[" ".join(options) for options, _ in BAD])
+def test_bad_options_get_one_sentence(tmp_path, monkeypatch, capsys, options, sentence):
+    monkeypatch.chdir(tmp_path)
+    assert say(*options) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("train.py: ")
+    assert sentence in last
+
+
+def test_an_option_that_contradicts_the_run_to_resume(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert say(*QUICK, "--n_epochs", 1, "--out", "run") == 0
+    assert say("--resume", "run", "--n_layers", 2) == 2
+    assert "--n_layers is 2, but the run to resume has 1" in capsys.readouterr().err
+    assert say("--resume", "run", "--n_layers", 1) == 0
+
+
+def test_resuming_a_damaged_checkpoint(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert say(*QUICK, "--n_epochs", 1, "--out", "run") == 0
+    path = tmp_path / "run" / "checkpoint.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    assert say("--resume", "run") == 2
+    assert "is truncated or not a safetensors file" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert say(*QUICK, "--n_epochs", 1, "--out", "file/run") == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith("train.py: ")
+
+
+def test_interrupted_before_training_begins(tmp_path):
+    process = start("--out", tmp_path / "run")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert os.listdir(tmp_path) in ([], ["run"])

@@ -1,0 +1,99 @@
+"""The convolutional twin: equal outputs, equal gradients, and weights that survive the round trip."""
+
+import pytest
+import torch
+
+from mixer import (
+    ChannelMixingMLP,
+    ConvolutionalMixer,
+    MLPMixer,
+    OutputMLP,
+    TokenMixingMLP,
+    from_convolution,
+    to_convolution,
+)
+from mixer.convolution import ChannelMixingConv, OutputConv, PerPatchConv, TokenMixingConv, copy_weights
+from mixer.model import ImageToPatches, PerPatchMLP
+
+GRID, N_CHANNEL, N_HIDDEN = (2, 3), 5, 7
+SIZES = dict(n_layers=2, n_channel=8, n_hidden=6, n_output=4, image_size=(8, 12), patch_size=4, n_image_channel=3)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def randomised(module):
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.randn_like(p) * 0.5)
+    return module
+
+
+def as_map(table):
+    """[B, n_tokens, n_channel] → [B, n_channel, rows, columns]."""
+    return table.transpose(1, 2).reshape(len(table), -1, *GRID)
+
+
+@pytest.mark.parametrize("norm", ["tokens_channels", "channels"])
+@pytest.mark.parametrize(("mlp", "conv"), [(TokenMixingMLP, TokenMixingConv), (ChannelMixingMLP, ChannelMixingConv)])
+def test_mixing_blocks(mlp, conv, norm):
+    block = randomised(mlp(6, N_CHANNEL, N_HIDDEN, norm=norm).double())
+    twin = copy_weights(block, conv(N_CHANNEL, GRID, N_HIDDEN, norm, "erf", 1e-5))
+    x = torch.randn(3, 6, N_CHANNEL, dtype=torch.float64)
+    torch.testing.assert_close(twin(as_map(x)), as_map(block(x)), rtol=0, atol=1e-12)
+
+
+def test_per_patch_and_output_blocks():
+    block = randomised(PerPatchMLP(12, N_CHANNEL).double())
+    images = torch.randn(3, 3, 4, 6, dtype=torch.float64)
+    twin = copy_weights(block, PerPatchConv(3, N_CHANNEL, 2))
+    torch.testing.assert_close(twin(images), as_map(block(ImageToPatches(2)(images))), rtol=0, atol=1e-12)
+    head = randomised(OutputMLP(6, N_CHANNEL, 4).double())
+    x = torch.randn(3, 6, N_CHANNEL, dtype=torch.float64)
+    twin = copy_weights(head, OutputConv(N_CHANNEL, GRID, 4, "tokens_channels", 1e-5))
+    torch.testing.assert_close(twin(as_map(x)), head(x), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"norm": "channels", "gelu": "tanh", "eps": 1e-6, "n_hidden_token": 3}])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_whole_network(options, dtype, tolerance):
+    model = randomised(MLPMixer(**SIZES, **options)).to(dtype)
+    twin = to_convolution(model)
+    assert any(isinstance(m, torch.nn.Conv2d) for m in twin.modules())
+    assert not any(isinstance(m, torch.nn.Linear) for m in twin.modules())
+    images = torch.randn(5, 3, 8, 12, dtype=dtype)
+    assert (twin(images) - model(images)).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("norm", ["tokens_channels", "channels"])
+def test_gradients_are_equal(norm):
+    model = randomised(MLPMixer(**SIZES, norm=norm)).double()
+    twin = to_convolution(model)
+    images = torch.randn(5, 3, 8, 12, dtype=torch.float64)
+    inputs = [images.clone().requires_grad_() for _ in range(2)]
+    for network, x in zip((model, twin), inputs, strict=True):
+        network(x).square().sum().backward()
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-10, atol=1e-10)
+    for p in twin.parameters():  # carry the gradients home as if they were weights
+        p.data = p.grad
+    carried = from_convolution(twin)
+    for (name, p), gradient in zip(model.named_parameters(), carried.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, gradient.data, rtol=1e-10, atol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("norm", ["tokens_channels", "channels"])
+def test_round_trip_keeps_every_weight(norm):
+    model = randomised(MLPMixer(**SIZES, norm=norm)).eval()
+    twin = to_convolution(model)
+    assert isinstance(twin, ConvolutionalMixer)
+    assert not twin.training
+    back = from_convolution(twin)
+    assert back.config == model.config
+    for name, value in model.state_dict().items():
+        assert torch.equal(back.state_dict()[name], value), name
+    with torch.no_grad():  # the twin's weights are its own
+        next(twin.parameters()).zero_()
+    assert next(model.parameters()).abs().sum() > 0
+    assert next(back.parameters()).abs().sum() > 0

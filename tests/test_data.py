@@ -1,0 +1,269 @@
+"""Each data set in its real format, the splits, the augmentation, and folders of all kinds."""
+
+import gzip
+import hashlib
+import pickle
+import socket
+import struct
+import tarfile
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets
+
+from mixer import data
+
+SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data"
+
+
+def test_digits():
+    digits = data.load("digits")
+    parts = [digits.train, digits.validation, digits.test]
+    assert [len(part) for part in parts] == [1294, 144, 359]
+    assert digits.image_shape == (1, 8, 8)
+    assert digits.train.images.dtype == torch.uint8
+    assert digits.train.images.max() == 255
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    originals = {(tuple(row), label) for row, label in zip(pixels.astype(int).tolist(), labels, strict=True)}
+    ours = set()
+    for part in parts:
+        grey = (part.images.flatten(1).double() * 16 / 255).round().int().tolist()
+        ours |= {(tuple(row), label) for row, label in zip(grey, part.labels.tolist(), strict=True)}
+    assert ours == originals  # nothing is lost by the scaling, and no image is in two splits
+
+
+def test_splits_are_disjoint_and_fixed():
+    kept, held = data._held_out(100)
+    assert len(held) == 10
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(100))
+    assert torch.equal(held, data._held_out(100)[1])
+
+
+def test_mean_and_std_are_of_the_training_images():
+    digits = data.load("digits")
+    pixels = digits.train.images.double() / 255
+    assert digits.mean == pytest.approx([pixels.mean().item()], abs=1e-6)
+    assert digits.std == pytest.approx([pixels.std(correction=0).item()], abs=1e-6)
+    normalised = digits.normalise(digits.train.images)
+    assert normalised.dtype == torch.float32
+    assert abs(normalised.mean()) < 1e-4
+    assert abs(normalised.std() - 1) < 1e-3
+
+
+def test_colour_channels_are_normalised_one_by_one():
+    images = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    images[0, 1] = 255
+    result = data.normalise(images, [0.0, 0.5, 0.25], [1.0, 0.25, 0.5])
+    assert result[0, :, 0, 0].tolist() == [0.0, 2.0, -0.5]
+
+
+def crop(image, down, right):
+    """The image shifted by whole pixels, its edge repeated, by loops."""
+    C, H, W = image.shape
+    result = torch.empty_like(image)
+    for row in range(H):
+        for column in range(W):
+            result[:, row, column] = image[:, min(max(row + down, 0), H - 1), min(max(column + right, 0), W - 1)]
+    return result
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_augment_gives_every_crop_and_nothing_else(flip):
+    image = torch.arange(2 * 3 * 4, dtype=torch.uint8).view(1, 2, 3, 4)
+    allowed = [crop(image[0], down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    if flip:
+        allowed += [crop(image[0], down, right).flip(2) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    allowed = {tuple(a.flatten().tolist()) for a in allowed}
+    results = data.augment(image.expand(500, -1, -1, -1), torch.Generator().manual_seed(0), 1, flip)
+    assert {tuple(r.flatten().tolist()) for r in results} == allowed
+
+
+def test_augment_draws_each_image_anew_and_follows_its_generator():
+    images = data.load("digits").train.images[:64]
+    once, again = (data.augment(images, torch.Generator().manual_seed(3), 2, True) for _ in range(2))
+    assert torch.equal(once, again)
+    assert not torch.equal(once, data.augment(images, torch.Generator().manual_seed(4), 2, True))
+
+
+def test_batches_come_in_the_order_asked_for():
+    digits = data.load("digits")
+    order = torch.tensor([5, 3, 8, 0, 2])
+    batches = list(digits.train.batches(order, 2))
+    assert [len(labels) for _, labels in batches] == [2, 2, 1]
+    assert torch.equal(torch.cat([images for images, _ in batches]), digits.train.images[order])
+    assert torch.equal(torch.cat([labels for _, labels in batches]), digits.train.labels[order])
+
+
+# --- the torchvision formats, as small archives in the real layout ---
+
+
+def idx(array):
+    return struct.pack(f">I{array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def test_mnist_from_its_own_archives(tmp_path, served, monkeypatch):
+    rng = np.random.default_rng(0)
+    source, address = served
+    arrays = {
+        "train-images-idx3-ubyte": rng.integers(0, 256, (30, 28, 28), dtype=np.uint8),
+        "train-labels-idx1-ubyte": rng.integers(0, 10, 30, dtype=np.uint8),
+        "t10k-images-idx3-ubyte": rng.integers(0, 256, (10, 28, 28), dtype=np.uint8),
+        "t10k-labels-idx1-ubyte": rng.integers(0, 10, 10, dtype=np.uint8),
+    }
+    resources = []
+    for name, array in arrays.items():
+        (source / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+        resources.append((f"{name}.gz", hashlib.md5((source / f"{name}.gz").read_bytes()).hexdigest()))
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
+    monkeypatch.setattr(datasets.MNIST, "resources", resources)
+    mnist = data.load("mnist", tmp_path)
+    assert (tmp_path / "MNIST" / "raw").is_dir()
+    assert mnist.image_shape == (1, 28, 28)
+    assert np.array_equal(mnist.test.images[:, 0].numpy(), arrays["t10k-images-idx3-ubyte"])
+    assert np.array_equal(mnist.test.labels.numpy(), arrays["t10k-labels-idx1-ubyte"])
+    assert (len(mnist.train), len(mnist.validation)) == (27, 3)
+    assert mnist.class_names == list("0123456789")
+
+
+def test_a_download_with_the_wrong_checksum_is_refused(tmp_path, served, monkeypatch):
+    source, address = served
+    name = "train-images-idx3-ubyte.gz"
+    (source / name).write_bytes(gzip.compress(b"not the images"))
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
+    monkeypatch.setattr(datasets.MNIST, "resources", [(name, "0" * 32)])
+    with pytest.raises(OSError, match="mnist is not in .* and its download failed"):
+        data.load("mnist", tmp_path)
+
+
+def write_cifar(folder, source, fine):
+    """Small CIFAR archives: pickled dictionaries with rows of 3,072 bytes; returns the test images and labels."""
+    rng = np.random.default_rng(1)
+    key, names = ("fine_labels", "fine_label_names") if fine else ("labels", "label_names")
+    classes = [f"class {i}" for i in range(100 if fine else 10)]
+    parts, lists = {}, []
+    for part in [*source.train_list, *source.test_list]:
+        n = 20 if part in source.train_list else 8
+        rows = rng.integers(0, 256, (n, 3072), dtype=np.uint8)
+        parts[part[0]] = {"data": rows, key: rng.integers(0, len(classes), n).tolist()}
+    parts[source.meta["filename"]] = {names: classes}
+    with tarfile.open(folder / source.filename, "w:gz") as archive:
+        for name, content in parts.items():
+            payload = pickle.dumps(content)
+            lists.append((name, hashlib.md5(payload).hexdigest()))
+            info = tarfile.TarInfo(f"{source.base_folder}/{name}")
+            info.size = len(payload)
+            archive.addfile(info, BytesIO(payload))
+    return parts[source.test_list[0][0]], dict(lists), classes
+
+
+@pytest.mark.parametrize(("name", "source"), [("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)])
+def test_cifar_from_its_own_archive(tmp_path, served, monkeypatch, name, source):
+    fine = name == "cifar100"
+    folder, address = served
+    test, sums, classes = write_cifar(folder, source, fine)
+    archive = folder / source.filename
+    monkeypatch.setattr(source, "url", address + source.filename)
+    monkeypatch.setattr(source, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    for attribute in ("train_list", "test_list"):
+        monkeypatch.setattr(source, attribute, [[part, sums[part]] for part, _ in getattr(source, attribute)])
+    monkeypatch.setattr(source, "meta", {**source.meta, "md5": sums[source.meta["filename"]]})
+    loaded = data.load(name, tmp_path)
+    assert loaded.image_shape == (3, 32, 32)
+    assert loaded.class_names == classes
+    assert np.array_equal(loaded.test.images.flatten(1).numpy(), test["data"])
+    assert loaded.test.labels.tolist() == test["fine_labels" if fine else "labels"]
+    n_train = 20 * len(source.train_list)
+    assert len(loaded.train) + len(loaded.validation) == n_train
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100"])
+def test_no_network_says_what_was_tried_and_what_to_do(tmp_path, monkeypatch, name):
+    def refuse(*_, **__):
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    with pytest.raises(
+        OSError, match=rf"{name} is not in {tmp_path} and its download failed .* use the data set digits"
+    ):
+        data.load(name, tmp_path)
+
+
+@pytest.mark.skipif(not SHARED_MNIST.is_dir(), reason="the real MNIST is not beside the project")
+def test_the_real_mnist():
+    mnist = data.load("mnist", SHARED_MNIST)
+    assert (len(mnist.train), len(mnist.validation), len(mnist.test)) == (54_000, 6_000, 10_000)
+    assert mnist.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert mnist.mean == pytest.approx([0.1307], abs=1e-3)
+    assert mnist.std == pytest.approx([0.3081], abs=1e-3)
+
+
+# --- folders of one's own ---
+
+
+def write_folder(path, classes=("ant", "bee"), n=6, size=(12, 10)):
+    rng = np.random.default_rng(2)
+    for part in ("train", "test"):
+        for i, name in enumerate(classes):
+            (path / part / name).mkdir(parents=True)
+            for k in range(n):
+                pixels = rng.integers(0, 100, (*size, 3), dtype=np.uint8)
+                pixels[..., i] += 150
+                Image.fromarray(pixels).save(path / part / name / f"{k}.png")
+    return path
+
+
+def test_folder_in_memory_and_streamed_agree(tmp_path, monkeypatch):
+    write_folder(tmp_path)
+    whole = data.load("folder", tmp_path, image_size=8)
+    monkeypatch.setattr(data, "MEMORY_LIMIT", 100)
+    streamed = data.load("folder", tmp_path, image_size=8)
+    assert isinstance(streamed.train, data.StreamedSplit)
+    assert whole.image_shape == streamed.image_shape == (3, 8, 8)
+    assert whole.class_names == streamed.class_names == ["ant", "bee"]
+    assert whole.mean == streamed.mean
+    for part in ("train", "validation", "test"):
+        one, two = getattr(whole, part), getattr(streamed, part)
+        order = torch.randperm(len(one))
+        assert torch.equal(one.labels, two.labels)
+        for (images, labels), (others, other_labels) in zip(one.batches(order, 4), two.batches(order, 4), strict=True):
+            assert torch.equal(images, others)
+            assert torch.equal(labels, other_labels)
+
+
+def test_folder_keeps_the_pixels_of_images_that_fit(tmp_path):
+    write_folder(tmp_path, size=(8, 8))
+    loaded = data.load("folder", tmp_path, image_size=8)
+    pixels = np.array(Image.open(tmp_path / "test" / "ant" / "0.png"))
+    assert np.array_equal(loaded.test.images[0].permute(1, 2, 0).numpy(), pixels)
+
+
+def test_folder_that_is_not_one(tmp_path):
+    with pytest.raises(ValueError, match=r"laid out as train/<class>/… and test/<class>/…"):
+        data.load("folder", tmp_path)
+    write_folder(tmp_path)
+    (tmp_path / "test" / "bee").rename(tmp_path / "test" / "wasp")
+    with pytest.raises(ValueError, match="they differ in bee, wasp"):
+        data.load("folder", tmp_path)
+
+
+def test_folder_with_a_file_that_is_no_image(tmp_path):
+    write_folder(tmp_path)
+    broken = tmp_path / "train" / "bee" / "9.png"
+    broken.write_bytes(b"not a picture")
+    with pytest.raises(OSError, match=r"9\.png cannot be read as an image"):
+        data.load("folder", tmp_path)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="data set 'imagenet' is not known; choose one of digits, mnist"):
+        data.load("imagenet")
+    with pytest.raises(ValueError, match="image_size applies to the data set folder alone"):
+        data.load("digits", image_size=16)
+    with pytest.raises(ValueError, match="image_size is 0; it must be a whole number of at least 1 pixel"):
+        data.load("folder", "anywhere", image_size=0)
