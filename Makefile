@@ -19,8 +19,8 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 
 notebooks: .venv/.installed  # execute every chapter in place, before it is committed
-	$(BIN)/jupytext --execute --set-kernel python3 book/*.ipynb
 	$(BIN)/ruff format book
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False book/*.ipynb
 
 clean:
 	rm -rf _build

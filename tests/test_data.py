@@ -65,7 +65,7 @@ def test_colour_channels_are_normalised_one_by_one():
 
 def crop(image, down, right):
     """The image shifted by whole pixels, its edge repeated, by loops."""
-    C, H, W = image.shape
+    _, H, W = image.shape
     result = torch.empty_like(image)
     for row in range(H):
         for column in range(W):
@@ -137,7 +137,7 @@ def test_a_download_with_the_wrong_checksum_is_refused(tmp_path, served, monkeyp
     (source / name).write_bytes(gzip.compress(b"not the images"))
     monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
     monkeypatch.setattr(datasets.MNIST, "resources", [(name, "0" * 32)])
-    with pytest.raises(OSError, match="mnist is not in .* and its download failed"):
+    with pytest.raises(OSError, match=r"mnist is not in .* and its download failed"):
         data.load("mnist", tmp_path)
 
 

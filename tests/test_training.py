@@ -66,7 +66,7 @@ def test_record_of_the_first_epoch_is_true():
     """With one batch and a vanishing rate the record must be what evaluate gives for the untrained model."""
     model, data = small_model(), small_data()
     before = evaluate(model, data, data.train)
-    record = list(trainer(Recipe(1, 40, lr=1e-12), model=model))[0]
+    record = next(iter(trainer(Recipe(1, 40, lr=1e-12), model=model)))
     assert record["train_loss"] == pytest.approx(before["loss"], abs=1e-5)
     assert record["train_accuracy"] == pytest.approx(before["accuracy"], abs=1e-6)
     assert record["validation_loss"] == pytest.approx(evaluate(model, data, data.validation)["loss"], abs=1e-6)
