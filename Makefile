@@ -20,7 +20,8 @@ lint: .venv/.installed
 
 notebooks: .venv/.installed  # execute every chapter in place, before it is committed
 	$(BIN)/ruff format book
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False book/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+		--ExecutePreprocessor.coalesce_streams=True book/*.ipynb
 
 clean:
 	rm -rf _build

@@ -2,33 +2,28 @@
 
 Every block of `mixer.model` has a twin here that computes the same function with `nn.Conv2d` on feature maps
 [B, n_channel, rows, columns] instead of tables of tokens [B, n_tokens, n_channel].
-Source: paper, section 2 ("a very special CNN") and appendix E.
+Source: paper, sections 1 and 2.
 """
 
 import torch
 from torch import Tensor, nn
 
-from mixer.model import MLPMixer, check_positive, gelu_layer, patch_grid
+from mixer.model import MLPMixer, check_images, gelu_layer, patch_grid
 
 
-class MapLayerNorm(nn.Module):
+class MapLayerNorm(nn.LayerNorm):
     """LayerNorm on feature maps [B, n_channel, rows, columns], jointly over everything or over channels alone.
 
-    The weight and bias have the shape [n_channel, rows, columns] or [n_channel, 1, 1].
+    The weight and bias have the shape [n_channel, rows, columns] or [n_channel].
     """
 
     def __init__(self, n_channel: int, grid: tuple[int, int], norm: str, eps: float):
-        super().__init__()
-        joint = norm == "tokens_channels"
-        self.dims = (1, 2, 3) if joint else (1,)
-        self.eps = eps
-        shape = (n_channel, *grid) if joint else (n_channel, 1, 1)
-        self.weight = nn.Parameter(torch.ones(shape))
-        self.bias = nn.Parameter(torch.zeros(shape))
+        super().__init__([n_channel, *grid] if norm == "tokens_channels" else n_channel, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x, dim=self.dims, correction=0, keepdim=True)
-        return (x - mean) / torch.sqrt(variance + self.eps) * self.weight + self.bias
+        if len(self.normalized_shape) == 3:
+            return super().forward(x)
+        return super().forward(x.movedim(1, 3)).movedim(3, 1)  # LayerNorm works on the last axis
 
 
 class PerPatchConv(nn.Module):
@@ -118,17 +113,18 @@ class ConvolutionalMixer(nn.Module):
     def __init__(self, **config):
         super().__init__()
         self.config = dict(config)
-        check_positive(n_layers=config["n_layers"])
-        self.grid = patch_grid(config["image_size"], config["patch_size"])
-        C = config["n_channel"]
+        C, P = config["n_channel"], config["patch_size"]
+        self.grid = patch_grid(config["image_size"], P)
+        self.image_shape = (config["n_image_channel"], self.grid[0] * P, self.grid[1] * P)
         options = dict(norm=config["norm"], gelu=config["gelu"], eps=config["eps"])
         hidden = (config["n_hidden_token"], config["n_hidden_channel"])
 
-        self.per_patch = PerPatchConv(config["n_image_channel"], C, config["patch_size"])
+        self.per_patch = PerPatchConv(config["n_image_channel"], C, P)
         self.layers = nn.ModuleList(ConvMixerLayer(C, self.grid, *hidden, **options) for _ in range(config["n_layers"]))
         self.output = OutputConv(C, self.grid, config["n_output"], config["norm"], config["eps"])
 
     def forward(self, image: Tensor) -> Tensor:
+        check_images(image, self.image_shape)
         x = self.per_patch(image)  # [B, n_channel, rows, columns]
         for layer in self.layers:
             x = layer(x)  # [B, n_channel, rows, columns]

@@ -40,6 +40,13 @@ def patch_grid(image_size: int | tuple[int, int], patch_size: int) -> tuple[int,
     return height // patch_size, width // patch_size
 
 
+def check_images(image: Tensor, image_shape: tuple[int, int, int]) -> None:
+    """Raise ValueError unless the images have the shape [B, C_in, H, W] that a model was made for."""
+    if image.dim() != 4 or tuple(image.shape[1:]) != image_shape:
+        expected = ", ".join(str(n) for n in image_shape)
+        raise ValueError(f"images have shape {list(image.shape)}; this model takes [B, {expected}]")
+
+
 class ImageToPatches(nn.Module):
     """Cut images into non-overlapping square patches, each flattened to one row of pixels.
 
@@ -291,14 +298,8 @@ class MLPMixer(nn.Module):
         )
         self.output = OutputMLP(self.n_tokens, n_channel, n_output, norm=norm, eps=eps)
 
-    def check_images(self, image: Tensor) -> None:
-        """Raise ValueError unless the images have the shape that the model was made for."""
-        if image.dim() != 4 or tuple(image.shape[1:]) != self.image_shape:
-            expected = ", ".join(str(n) for n in self.image_shape)
-            raise ValueError(f"images have shape {list(image.shape)}; this model takes [B, {expected}]")
-
     def forward(self, image: Tensor) -> Tensor:
-        self.check_images(image)
+        check_images(image, self.image_shape)
         x = self.per_patch(self.patches(image))  # [B, n_tokens, n_channel]
         for layer in self.layers:
             x = layer(x)  # [B, n_tokens, n_channel]
@@ -312,7 +313,7 @@ class MLPMixer(nn.Module):
         [B, n_tokens, n_hidden_channel], and the residual stream after each of the two blocks,
         "layers.i.token_mixing" and "layers.i.channel_mixing" [B, n_tokens, n_channel].
         """
-        self.check_images(image)
+        check_images(image, self.image_shape)
         results = {"patches": self.patches(image)}
         x = results["tokens"] = self.per_patch(results["patches"])  # [B, n_tokens, n_channel]
         for i, layer in enumerate(self.layers):

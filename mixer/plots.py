@@ -39,6 +39,7 @@ def draw_image(axes: Axes, image: Tensor, **options) -> None:
     picture = image.detach().cpu()
     axes.imshow(picture[0] if len(picture) == 1 else picture.permute(1, 2, 0), **options)
     axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
 
 
 def grid_of_axes(n: int, n_columns: int, size: float) -> tuple[Figure, list[Axes]]:

@@ -97,3 +97,10 @@ def test_round_trip_keeps_every_weight(norm):
         next(twin.parameters()).zero_()
     assert next(model.parameters()).abs().sum() > 0
     assert next(back.parameters()).abs().sum() > 0
+
+
+def test_the_twin_refuses_what_the_mixer_refuses():
+    model = MLPMixer(**SIZES)
+    for network in (model, to_convolution(model)):
+        with pytest.raises(ValueError, match=r"images have shape \[1, 3, 12, 8\]; this model takes \[B, 3, 8, 12\]"):
+            network(torch.zeros(1, 3, 12, 8))
