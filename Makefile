@@ -1,5 +1,9 @@
 # Two commands are enough: `make book` builds the book, `make test` runs every test. Both first make .venv if it is not there.
 
+# The chapters' and the tests' models are tiny. A second thread gains nothing on them, and beside other work it can take
+# twenty times as long, because each thread waits for the other.
+export OMP_NUM_THREADS := 1
+
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := $(wildcard mixer/*.py) requirements.txt

@@ -113,6 +113,7 @@ def draw_history(history: Sequence[dict], size: float = 4.0) -> Figure:
 def draw_confusion(counts: Tensor, class_names: Sequence[str], size: float = 4.5) -> Figure:
     """A confusion matrix [n_class, n_class], row the true class and column the predicted one, with its counts."""
     figure, axes = plt.subplots(figsize=(size, size))
+    counts = counts.cpu()
     axes.imshow(counts.float().sqrt(), cmap="Blues")
     for true, row in enumerate(counts.tolist()):
         for predicted, count in enumerate(row):
