@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with the weights and everything needed to use them.
+"""Checkpoints: one safetensors file with the weights and everything needed to use them; and official weights.
 
 Nothing in a checkpoint is executed on loading. Its header holds the model's configuration, the data set with its
 normalisation and class names, the command, the metrics, and a SHA-256 over all of it and over the weights, so that a
@@ -7,9 +7,13 @@ damaged or altered file is noticed.
 
 import hashlib
 import json
+import math
 import os
+import zipfile
+import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
@@ -94,3 +98,110 @@ def write_whole(path: Path, payload: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+TIMM_NAMES = {
+    "stem": "per_patch",
+    "proj": "linear",
+    "blocks": "layers",
+    "norm1": "token_mixing.norm",
+    "mlp_tokens": "token_mixing",
+    "norm2": "channel_mixing.norm",
+    "mlp_channels": "channel_mixing",
+    "norm": "output.norm",
+    "head": "output.linear",
+}
+OFFICIAL_NAMES = {
+    "stem": "per_patch.linear",
+    "MixerBlock": "layers",
+    "LayerNorm_0": "token_mixing.norm",
+    "LayerNorm_1": "channel_mixing.norm",
+    "Dense_0": "fc1",
+    "Dense_1": "fc2",
+    "pre_head_layer_norm": "output.norm",
+    "head": "output.linear",
+    "kernel": "weight",
+    "scale": "weight",
+}
+
+
+def from_timm(weights: dict[str, Tensor], gelu: str = "erf") -> MLPMixer:
+    """An `MLPMixer` from the state_dict of one of timm's `mixer_*` models, which then gives the same logits.
+
+    Args:
+        weights: tensors by timm's names, for instance `timm.create_model("mixer_b16_224").state_dict()`.
+        gelu: "erf" as timm computes it, or "tanh" as the official code does.
+
+    Raises:
+        ValueError: the weights are not those of a Mixer with square images.
+    """
+    return _official_mixer({_rename(name.split("."), TIMM_NAMES): t for name, t in weights.items()}, gelu)
+
+
+def from_official(path: str | Path) -> MLPMixer:
+    """An `MLPMixer` from an official `.npz` file; it expects images normalised with mean and std 0.5.
+
+    Source of the names: google-research/vision_transformer, `models_mixer.py`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, or its weights are not those of a Mixer with square images.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
+    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or not an .npz file of arrays ({error})") from error
+    renamed = {}
+    for name, array in arrays.items():
+        if name.endswith("kernel"):
+            array = array.permute(3, 2, 0, 1) if array.dim() == 4 else array.T  # HWIO → OIHW, or in × out → out × in
+        parts = name.replace("MixerBlock_", "MixerBlock/").split("/")
+        renamed[_rename(parts, OFFICIAL_NAMES)] = array
+    return _official_mixer(renamed, "tanh")
+
+
+def _rename(parts: list[str], names: dict[str, str]) -> str:
+    """A parameter's name in this package, from the parts of its name elsewhere."""
+    return ".".join(names.get(part, part) for part in parts)
+
+
+def _official_mixer(weights: dict[str, Tensor], gelu: str) -> MLPMixer:
+    """The model that weights under this package's names describe; the per-patch kernel is still [C, C_in, P, P]."""
+    try:
+        kernel, token, channel, head = (
+            weights[f"{name}.weight"]
+            for name in (
+                "per_patch.linear",
+                "layers.0.token_mixing.fc1",
+                "layers.0.channel_mixing.fc1",
+                "output.linear",
+            )
+        )
+        n_channel, n_image_channel, patch_size, _ = kernel.shape
+        side = math.isqrt(token.shape[1])
+        layers = {name.split(".")[1] for name in weights if name.startswith("layers.")}
+        with torch.device("meta"):
+            model = MLPMixer(
+                n_layers=len(layers),
+                n_channel=n_channel,
+                n_hidden=channel.shape[0],
+                n_hidden_token=token.shape[0],
+                n_output=head.shape[0],
+                image_size=side * patch_size,
+                patch_size=patch_size,
+                n_image_channel=n_image_channel,
+                norm="channels",
+                gelu=gelu,
+                eps=1e-6,
+            )
+        flat = {**weights, "per_patch.linear.weight": kernel.flatten(1)}
+        model.load_state_dict({name: t.float().contiguous() for name, t in flat.items()}, assign=True)
+    except KeyError as error:
+        raise ValueError(f"these are not the weights of a Mixer: {error.args[0]} is missing") from error
+    except (ValueError, RuntimeError, AttributeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"these are not the weights of a Mixer with square images: {reason}") from error
+    return model.requires_grad_().eval()
