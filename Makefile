@@ -9,7 +9,7 @@ BIN := .venv/bin
 CODE := $(wildcard mixer/*.py) requirements.txt
 PAGES := _config.yml _toc.yml $(wildcard book/*.ipynb book/*.md book/*.bib book/_static/*)
 
-.PHONY: book test lint notebooks clean
+.PHONY: book test lint benchmark notebooks clean
 
 book: _build/.built
 	@echo "The book is built. Open it in a browser:"
@@ -21,6 +21,9 @@ test: .venv/.installed
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+benchmark: .venv/.installed  # training speed beside timm and mlp-mixer-pytorch, on all cores
+	env --unset=OMP_NUM_THREADS $(BIN)/python benchmarks/speed.py
 
 notebooks: .venv/.installed  # execute every chapter in place, before it is committed
 	$(BIN)/ruff format book

@@ -32,10 +32,17 @@ def save(path: str | Path, model: MLPMixer, metadata: dict | None = None, extra:
         model: its weights and its configuration are saved.
         metadata: what else to keep, as JSON: data set, mean, std, class_names, command, metrics …
         extra: further tensors by name, for instance the state of an optimiser.
+
+    Raises:
+        ValueError: the model is not an MLPMixer, or an extra tensor has the name of a weight.
     """
+    if not isinstance(model, MLPMixer):
+        raise ValueError(f"a {type(model).__name__} cannot be saved, only an MLPMixer; see from_convolution for a twin")
+    if any(name.startswith("model.") for name in extra or {}):
+        raise ValueError("the names of extra tensors must not begin with model.; those are the weights")
     weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors = {name: t.detach().cpu().contiguous() for name, t in {**weights, **(extra or {})}.items()}
-    header = json.dumps({"config": model.config, **(metadata or {})}, ensure_ascii=False, sort_keys=True)
+    tensors = {name: t.detach().cpu().clone().contiguous() for name, t in {**weights, **(extra or {})}.items()}
+    header = json.dumps({**(metadata or {}), "config": model.config}, sort_keys=True)
     digest = _digest(tensors, header)
     payload = serialise(tensors, {"format": FORMAT, "mixer": header, "sha256": digest})
     write_whole(Path(path), payload)
@@ -70,7 +77,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise ValueError(f"{path} is a safetensors file, but not a checkpoint of this package")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (file is no dictionary)
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dictionary)
     except SafetensorError as error:
         raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from error
     text = header.get("mixer", "")
@@ -198,7 +205,7 @@ def _official_mixer(weights: dict[str, Tensor], gelu: str) -> MLPMixer:
                 eps=1e-6,
             )
         flat = {**weights, "per_patch.linear.weight": kernel.flatten(1)}
-        model.load_state_dict({name: t.float().contiguous() for name, t in flat.items()}, assign=True)
+        model.load_state_dict({name: t.float().clone().contiguous() for name, t in flat.items()}, assign=True)
     except KeyError as error:
         raise ValueError(f"these are not the weights of a Mixer: {error.args[0]} is missing") from error
     except (ValueError, RuntimeError, AttributeError) as error:

@@ -112,7 +112,9 @@ class ConvolutionalMixer(nn.Module):
 
     def __init__(self, **config):
         super().__init__()
-        self.config = dict(config)
+        with torch.device("meta"):  # takes no memory; checks every argument and fills in the defaults
+            config = MLPMixer(**config).config
+        self.config = config
         C, P = config["n_channel"], config["patch_size"]
         self.grid = patch_grid(config["image_size"], P)
         self.image_shape = (config["n_image_channel"], self.grid[0] * P, self.grid[1] * P)

@@ -4,6 +4,7 @@
 `normalise` and `augment` then work on whole batches.
 """
 
+import hashlib
 import importlib.util
 import signal
 from collections.abc import Iterator
@@ -98,8 +99,11 @@ class StreamedSplit:
         loader = DataLoader(
             self.files, batch_sampler=chosen, num_workers=self.n_workers, worker_init_fn=_ignore_interrupt
         )
-        for images, labels in loader:
-            yield images.to(self.device), labels.to(self.device)
+        try:
+            for images, labels in loader:
+                yield images.to(self.device), labels.to(self.device)
+        except OSError as error:  # from a worker it comes with the worker's traceback in front
+            raise OSError(str(error).strip().splitlines()[-1].removeprefix("OSError: ")) from None
 
 
 def _ignore_interrupt(worker: int) -> None:
@@ -130,6 +134,17 @@ class DataSet:
         """The same data set with its splits on a device."""
         splits = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
         return DataSet(**{**vars(self), **splits})
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that differs when the images or labels do, by which a resumed run knows its data again."""
+        facts = [self.name, self.class_names, self.mean, self.std, self.image_shape]
+        sha = hashlib.sha256(repr(facts).encode(errors="surrogateescape"))
+        for split in (self.train, self.validation, self.test):
+            sha.update(split.labels.cpu().numpy().tobytes())
+            if isinstance(split, Split):
+                sha.update(split.images.cpu().numpy().tobytes())
+        return sha.hexdigest()
 
     def normalise(self, images: Tensor) -> Tensor:
         """What a model takes: [B, C, H, W] uint8 → float32, with mean 0 and standard deviation 1 per channel."""
@@ -191,6 +206,8 @@ def _permutation(n: int) -> Tensor:
 
 def _held_out(n: int) -> tuple[Tensor, Tensor]:
     """Indices of n training images: those to train on, and those held out for validation."""
+    if n < 2:
+        raise ValueError(f"there is only {n} training image; it takes at least 2, as one is held out for validation")
     n_validation = max(1, round(n * VALIDATION_SHARE))
     shuffled = _permutation(n)
     return shuffled[n_validation:].sort().values, shuffled[:n_validation].sort().values
@@ -240,16 +257,22 @@ def _torchvision(name: str, data_dir: Path) -> DataSet:
     for is_train in (True, False):
         try:
             part = source(data_dir, train=is_train, download=True)
-        except (OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:  # torchvision raises many kinds, for a network that fails and for damaged files
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            if isinstance(error, OSError) or "download" in reason or "not found" in reason:
+                raise OSError(
+                    f"{name} is not in {data_dir} and its download failed ({reason}); "
+                    f"check the network, name the folder that has it with data_dir, or use the data set digits, "
+                    f"which needs no download"
+                ) from error
             raise OSError(
-                f"{name} is not in {data_dir} and its download failed ({reason}); "
-                f"check the network, name the folder that has it with data_dir, or use the data set digits, "
-                f"which needs no download"
+                f"{name} in {data_dir} is damaged ({reason}); delete it to have it downloaded again"
             ) from error
         images = torch.as_tensor(part.data)  # [N, H, W] or [N, H, W, C]
         images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
         splits.append(Split(images, torch.as_tensor(part.targets)))
+        if len(images) != len(splits[-1]):
+            raise OSError(f"{name} in {data_dir} is damaged: it has {len(images)} images and {len(splits[-1])} labels")
     class_names = [str(digit) for digit in range(10)] if name == "mnist" else list(part.classes)
     return _in_memory(name, *splits, class_names)
 
@@ -257,9 +280,15 @@ def _torchvision(name: str, data_dir: Path) -> DataSet:
 def _read_image(file: str, image_size: int) -> Tensor:
     """One image file as a uint8 tensor [3, image_size, image_size]."""
     try:
-        image = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
-    except OSError as error:
-        raise OSError(f"{file} cannot be read as an image; repair it or take it out of the folder") from error
+        image = ImageOps.exif_transpose(Image.open(file))
+        if image.mode.startswith("I"):  # 16 bits per pixel
+            image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
+        image = image.convert("RGB")
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise OSError(
+            f"{file} cannot be read as an image ({reason}); repair it or take it out of the folder"
+        ) from error
     if image.size != (image_size, image_size):
         image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)
@@ -271,17 +300,18 @@ def _image_folder(path: Path, image_size: int) -> Dataset:
 
     try:
         return ImageFolder(path, loader=partial(_read_image, image_size=image_size))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
+        reason = str(error).splitlines()[0].split(". Supported")[0]
         raise ValueError(
-            f"{path} is not a folder with one sub-folder of images per class; a data set of your own is laid out as "
-            f"train/<class>/… and test/<class>/…, and data_dir names the folder that holds train and test"
+            f"{path} is not a folder with one sub-folder of images per class ({reason}); a data set of your own is "
+            f"laid out as train/<class>/… and test/<class>/…, and data_dir names the folder that holds train and test"
         ) from error
 
 
 def _folder(path: Path, image_size: int) -> DataSet:
     """Images of the reader's own, as RGB, the shorter side resized to `image_size` and the middle cropped."""
-    if image_size < 1:
-        raise ValueError(f"image_size is {image_size}; it must be a whole number of at least 1 pixel")
+    if not isinstance(image_size, int) or not 1 <= image_size <= 4096:
+        raise ValueError(f"image_size is {image_size}; it must be a whole number of pixels from 1 to 4096")
     train, test = (_image_folder(path / part, image_size) for part in ("train", "test"))
     if train.classes != test.classes:
         differing = ", ".join(sorted(set(train.classes) ^ set(test.classes)))

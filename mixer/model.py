@@ -45,6 +45,8 @@ def check_images(image: Tensor, image_shape: tuple[int, int, int]) -> None:
     if image.dim() != 4 or tuple(image.shape[1:]) != image_shape:
         expected = ", ".join(str(n) for n in image_shape)
         raise ValueError(f"images have shape {list(image.shape)}; this model takes [B, {expected}]")
+    if not image.is_floating_point():
+        raise ValueError(f"images are {image.dtype}; normalise them first, for instance with data.normalise(images)")
 
 
 class ImageToPatches(nn.Module):
@@ -116,6 +118,8 @@ def layer_norm(n_tokens: int, n_channel: int, norm: str, eps: float) -> nn.Layer
     """The LayerNorm of a table of tokens, over both axes ("tokens_channels") or over each token ("channels")."""
     if norm not in NORMS:
         raise ValueError(f"norm is {norm!r}; choose one of {', '.join(NORMS)}")
+    if not isinstance(eps, float) or not 0 < eps < 1:
+        raise ValueError(f"eps is {eps!r}; it must be a small positive number, for instance 1e-5")
     return nn.LayerNorm([n_tokens, n_channel] if norm == "tokens_channels" else n_channel, eps=eps)
 
 
@@ -272,6 +276,9 @@ class MLPMixer(nn.Module):
     ):
         super().__init__()
         check_positive(n_layers=n_layers, n_channel=n_channel, n_hidden=n_hidden, n_image_channel=n_image_channel)
+        n_hidden_token = n_hidden if n_hidden_token is None else n_hidden_token
+        n_hidden_channel = n_hidden if n_hidden_channel is None else n_hidden_channel
+        check_positive(n_hidden_token=n_hidden_token, n_hidden_channel=n_hidden_channel)
         self.grid = patch_grid(image_size, patch_size)
         self.config = dict(
             n_layers=n_layers,
@@ -281,20 +288,20 @@ class MLPMixer(nn.Module):
             image_size=image_size if isinstance(image_size, int) else list(image_size),
             patch_size=patch_size,
             n_image_channel=n_image_channel,
-            n_hidden_token=n_hidden if n_hidden_token is None else n_hidden_token,
-            n_hidden_channel=n_hidden if n_hidden_channel is None else n_hidden_channel,
+            n_hidden_token=n_hidden_token,
+            n_hidden_channel=n_hidden_channel,
             norm=norm,
             gelu=gelu,
             eps=eps,
         )
         self.image_shape = (n_image_channel, self.grid[0] * patch_size, self.grid[1] * patch_size)
         self.n_tokens = self.grid[0] * self.grid[1]
-        hidden = (self.config["n_hidden_token"], self.config["n_hidden_channel"])
 
         self.patches = ImageToPatches(patch_size)
         self.per_patch = PerPatchMLP(n_image_channel * patch_size**2, n_channel)
         self.layers = nn.ModuleList(
-            MixerLayer(self.n_tokens, n_channel, *hidden, norm=norm, gelu=gelu, eps=eps) for _ in range(n_layers)
+            MixerLayer(self.n_tokens, n_channel, n_hidden_token, n_hidden_channel, norm=norm, gelu=gelu, eps=eps)
+            for _ in range(n_layers)
         )
         self.output = OutputMLP(self.n_tokens, n_channel, n_output, norm=norm, eps=eps)
 

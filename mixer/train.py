@@ -1,6 +1,7 @@
 """The command `python train.py`: train a Mixer on a data set and leave a checkpoint and a history."""
 
 import argparse
+import itertools
 import json
 import shlex
 import signal
@@ -37,10 +38,18 @@ class OneSentenceParser(argparse.ArgumentParser):
 
 
 def whole(text: str) -> int:
-    """A whole number of at least 1."""
+    """A whole number of at least 1 that torch can hold as a size."""
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1")
+    if not 1 <= number < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 1 and below 2³¹")
+    return number
+
+
+def any_seed(text: str) -> int:
+    """A whole number that torch takes as a seed."""
+    number = int(text)
+    if not 0 <= number < 2**63:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least 0 and below 2⁶³")
     return number
 
 
@@ -76,7 +85,7 @@ def make_parser() -> argparse.ArgumentParser:
     rates = ", ".join(f"{name} {recipe.lr}" for name, recipe in RECIPES.items())
     rates = f"digits {BY_DATA_SET['digits']['lr']}, otherwise by recipe: {rates}"
     add("--lr", type=float, help=f"highest learning rate, per step (default: {rates})")
-    add("--seed", type=int, help="of the initial weights, the order of images and their augmentation (default: 1)")
+    add("--seed", type=any_seed, help="of the initial weights, the order of images and their augmentation (default: 1)")
     add("--device", help="auto, cpu, cuda, cuda:1 … or mps (default: auto, the fastest there is)")
     add("--precision", choices=["auto", *PRECISIONS], help="of matrix products (default: auto, by device)")
     add("--num_threads", type=whole, help="threads on the CPU (default: as many as torch chooses)")
@@ -92,11 +101,31 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def next_free(dataset: str) -> Path:
-    """The folder of a new run that was given none: one that no earlier run has used."""
-    number = 1
-    while (folder := Path("runs", dataset if number == 1 else f"{dataset}-{number}")).exists():
-        number += 1
-    return folder
+    """Make the folder of a new run that was given none: one that no other run has used, even if both start at once."""
+    for number in itertools.count(1):
+        folder = Path("runs", dataset if number == 1 else f"{dataset}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            pass
+
+
+def usable(out: Path) -> Path:
+    """Make the folder that --out names for a new run.
+
+    Raises:
+        ValueError: it holds a run already.
+        OSError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"--out {out} cannot be made a folder ({error.strerror}); choose another") from error
+    history = out / HISTORY
+    if (out / CHECKPOINT).exists() or (history.exists() and history.stat().st_size):
+        raise ValueError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
+    return out
 
 
 def resume_folder(given: dict) -> Path | None:
@@ -107,6 +136,8 @@ def resume_folder(given: dict) -> Path | None:
     if not named:
         raise ValueError("--resume needs the folder of the run: --resume FOLDER")
     folder = Path(named)
+    if given["resume"] and Path(given.get("out", folder)) != folder:
+        raise ValueError(f"--resume {folder} goes on in its own folder; leave out --out {given['out']}")
     if (folder / CHECKPOINT).is_file():
         return folder
     if given["resume"]:
@@ -140,7 +171,7 @@ def make_trainer(options: dict, folder: Path | None) -> Trainer:
         model = MLPMixer(**sizes, n_output=len(images.class_names), image_size=(H, W), n_image_channel=C)
     else:
         model, metadata = checkpoint.load(folder / CHECKPOINT)
-        if (images.class_names, images.mean) != (metadata["class_names"], metadata["mean"]):
+        if images.fingerprint != metadata["fingerprint"]:
             raise ValueError(f"the images in {options['data_dir']} are not those that the run in {folder} began with")
     recipe = choose_recipe(options["recipe"], **{k: options[k] for k in RECIPE_OPTIONS if k in options})
     trainer = Trainer(model, images, recipe, options["seed"], options["device"], options["precision"], progress=True)
@@ -149,24 +180,49 @@ def make_trainer(options: dict, folder: Path | None) -> Trainer:
     return trainer
 
 
-def save(out: Path, trainer: Trainer, options: dict, command: str, metrics: dict) -> None:
-    """Write the checkpoint of a run, from which it can be used and resumed."""
+def save(out: Path, trainer: Trainer, run: dict, metrics: dict) -> None:
+    """Write the checkpoint of a run, from which it can be used and resumed.
+
+    `run` holds the command, its options and the fingerprint of the data.
+    """
     tensors, numbers = trainer.state()
     images = trainer.data
     about = dict(data_set=images.name, mean=images.mean, std=images.std, class_names=images.class_names)
-    run = dict(command=command, options=options, metrics=metrics, torch=torch.__version__)
-    checkpoint.save(out / CHECKPOINT, trainer.model, {**about, **run, **numbers}, tensors)
+    about |= {**run, "metrics": metrics, "torch": torch.__version__}
+    checkpoint.save(out / CHECKPOINT, trainer.model, {**about, **numbers}, tensors)
 
 
 def read_history(path: Path, n_epochs: int) -> list[dict]:
-    """The records of the first epochs of a history; a last line cut short by a kill is left out."""
+    """The records of the first epochs of a history; a last line cut short by a kill is left out.
+
+    Raises:
+        ValueError: another line is damaged.
+    """
+    lines = path.read_bytes().splitlines() if path.is_file() else []
     records = []
-    for line in path.read_text().splitlines()[:n_epochs] if path.is_file() else []:
+    for number, line in enumerate(lines, start=1):
         try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
+            record = json.loads(line)
+            if record["epoch"] <= n_epochs:
+                records.append(record)
+        except (ValueError, TypeError, KeyError) as error:
+            if number < len(lines):
+                raise ValueError(f"{path} is damaged in line {number}; repair it or move it away") from error
     return records
+
+
+def read_run(folder: Path | None) -> dict:
+    """What the run to resume has stored; for a new run, nothing.
+
+    Raises:
+        ValueError: the checkpoint holds a model and no run.
+    """
+    if folder is None:
+        return {"options": {}, "metrics": {}}
+    _, stored = checkpoint.read(folder / CHECKPOINT)
+    if not {"options", "metrics", "command", "fingerprint", "step", "scaler"} <= stored.keys():
+        raise ValueError(f"{folder / CHECKPOINT} holds a model but no run; it can be loaded, not resumed")
+    return stored
 
 
 def describe(record: dict, n_epochs: int) -> str:
@@ -177,29 +233,32 @@ def describe(record: dict, n_epochs: int) -> str:
     )
 
 
-def run(given: dict, command: str) -> int:
+def train(given: dict, command: str) -> int:
     """Train as the options say; returns the exit status."""
     folder = resume_folder(given)
-    stored = checkpoint.read(folder / CHECKPOINT)[1] if folder else {"options": {}, "metrics": {}}
+    stored = read_run(folder)
     options = resolve({k: v for k, v in given.items() if k not in ("out", "resume")}, stored["options"])
-    out = folder or (Path(given["out"]) if "out" in given else next_free(options["dataset"]))
-    if folder is None and (out / CHECKPOINT).exists():
-        raise ValueError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
+    out = usable(Path(given["out"])) if folder is None and "out" in given else folder
     if options["num_threads"]:
         torch.set_num_threads(options["num_threads"])
 
     trainer = make_trainer(options, folder)
+    options |= {name: getattr(trainer.recipe, name) for name in RECIPE_OPTIONS}
+    if trainer.epoch > options["n_epochs"]:
+        raise ValueError(f"--n_epochs is {options['n_epochs']}, but the run has done {trainer.epoch} epochs already")
+    history = read_history(out / HISTORY, trainer.epoch) if out else []
+    out = out or next_free(options["dataset"])
     images, model, n_epochs = trainer.data, trainer.model, trainer.recipe.n_epochs
     sizes = f"{len(images.train):,} training, {len(images.validation):,} validation, {len(images.test):,} test images"
     print(f"{images.name}: {sizes}, {len(images.class_names)} classes")
     precision = str(trainer.dtype).removeprefix("torch.")
     print(f"MLPMixer: {model.extra_repr()}; {trainer.device}, {precision}; run in {out}", flush=True)
 
-    metrics = stored["metrics"]
-    history = read_history(out / HISTORY, trainer.epoch)
+    run = dict(command=stored.get("command", command), options=options, fingerprint=images.fingerprint)
+    metrics = {name: value for name, value in stored["metrics"].items() if not name.startswith("test")}
     checkpoint.write_whole(out / HISTORY, "".join(json.dumps(record) + "\n" for record in history).encode())
     if folder is None:
-        save(out, trainer, options, command, metrics)
+        save(out, trainer, run, metrics)
 
     def stop(*_):
         trainer.stop = True
@@ -208,18 +267,18 @@ def run(given: dict, command: str) -> int:
     before = signal.signal(signal.SIGINT, stop)
     try:
         for metrics in trainer:
-            tqdm.write(describe(metrics, n_epochs))
             with (out / HISTORY).open("a") as file:
                 file.write(json.dumps(metrics) + "\n")
-            if not trainer.finished:
-                save(out, trainer, options, command, metrics)
+            save(out, trainer, run, metrics)
+            tqdm.write(describe(metrics, n_epochs))
         if not trainer.finished:
-            save(out, trainer, options, command, metrics)
-            print(f"stopped in epoch {trainer.epoch + 1}, saved; go on with: python train.py --resume {out}")
+            save(out, trainer, run, metrics)
+            again = shlex.join(["python", "train.py", "--resume", str(out)])
+            print(f"stopped in epoch {trainer.epoch + 1}, saved; go on with: {again}")
             return 130
         test = evaluate(model, images, images.test, trainer.dtype)
         metrics = {**metrics, "test_loss": test["loss"], "test_accuracy": test["accuracy"]}
-        save(out, trainer, options, command, metrics)
+        save(out, trainer, run, metrics)
     finally:
         signal.signal(signal.SIGINT, before)
     print(f"test accuracy {test['accuracy']:.2%}, loss {test['loss']:.4f}; weights in {out / CHECKPOINT}")
@@ -229,14 +288,24 @@ def run(given: dict, command: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after one sentence about what was wrong, or 130 after Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without → or é shows a question mark
     given = vars(make_parser().parse_args(argv))
     try:
-        return run(given, shlex.join(["python", "train.py", *argv]))
+        return train(given, shlex.join(["python", "train.py", *argv]))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(
+            word in str(error).lower() for word in ("memory", "storage size")
+        ):
+            raise
+        print("train.py: there is not enough memory for these sizes; choose smaller ones", file=sys.stderr)
         return 2
 
 

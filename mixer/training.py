@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mixer.data import FLIPPABLE, DataSet, Split, StreamedSplit, augment
+from mixer.model import check_positive
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,11 +46,19 @@ class Recipe:
     padding: int = 0
 
     def __post_init__(self):
-        for name in ("n_epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_positive(n_epochs=self.n_epochs, batch_size=self.batch_size)
         if not 0 < self.lr < math.inf:
             raise ValueError(f"lr is {self.lr}; it must be a positive number, for instance 0.001")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay is {self.weight_decay}; it must be a number of at least 0")
+        if self.warm_up is not None and not 0 <= self.warm_up <= 1:
+            raise ValueError(f"warm_up is {self.warm_up}; it must be a share from 0 to 1, or None")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing is {self.label_smoothing}; it must be a share from 0 to below 1")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip is {self.clip}; it must be a positive number, or None")
+        if not isinstance(self.padding, int) or self.padding < 0:
+            raise ValueError(f"padding is {self.padding}; it must be a whole number of pixels of at least 0")
 
 
 RECIPES = {
@@ -124,10 +133,12 @@ def predict(
     was_training = model.training
     model.eval()
     logits = []
-    with autocast(device, dtype):
-        for images, _ in split.to(device).batches(torch.arange(len(split)), batch_size):
-            logits.append(model(data.normalise(images)).float())
-    model.train(was_training)
+    try:
+        with autocast(device, dtype):
+            for images, _ in split.to(device).batches(torch.arange(len(split)), batch_size):
+                logits.append(model(data.normalise(images)).float())
+    finally:
+        model.train(was_training)
     return torch.cat(logits)
 
 
@@ -261,9 +272,9 @@ class Trainer:
                     return
                 loss, n_correct = self.sums.tolist()  # waits for the device
                 seconds = time.perf_counter() - start
-                if not math.isfinite(loss):
-                    raise FloatingPointError(f"the loss is no longer a number in epoch {epoch}; choose a smaller lr")
                 validation = evaluate(self.model, self.data, self.data.validation, self.dtype)
+                if not math.isfinite(loss + validation["loss"]):
+                    raise FloatingPointError(f"the loss is no longer a number in epoch {epoch}; choose a smaller lr")
                 yield {
                     "epoch": epoch,
                     "train_loss": loss / n_train,
@@ -335,4 +346,6 @@ def choose_recipe(name: str, **changes) -> Recipe:
     """
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} is not known; choose one of {', '.join(RECIPES)}")
+    if unknown := changes.keys() - vars(RECIPES[name]).keys():
+        raise ValueError(f"{', '.join(unknown)} is not part of a recipe; choose from {', '.join(vars(RECIPES[name]))}")
     return replace(RECIPES[name], **changes)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from mixer import checkpoint
+from mixer import checkpoint, to_convolution
 from tests.helpers import small_data, small_model
 
 ABOUT = dict(
@@ -129,3 +129,21 @@ def test_the_header_can_be_read_without_this_package(saved):
     header = json.loads(content[8 : 8 + length])["__metadata__"]
     assert json.loads(header["mixer"])["class_names"] == ABOUT["class_names"]
     assert len(header["sha256"]) == 64
+
+
+def test_a_loaded_model_is_independent_of_its_file(saved):
+    model, _ = checkpoint.load(saved)
+    before = model.per_patch.linear.weight.detach().clone()
+    saved.write_bytes(bytes(saved.stat().st_size))
+    assert torch.equal(model.per_patch.linear.weight, before)
+
+
+def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+    path = tmp_path / "m.safetensors"
+    with pytest.raises(ValueError, match="a ConvolutionalMixer cannot be saved, only an MLPMixer"):
+        checkpoint.save(path, to_convolution(small_model()))
+    with pytest.raises(ValueError, match=r"must not begin with model\."):
+        checkpoint.save(path, small_model(), extra={"model.per_patch.linear.weight": torch.zeros(1)})
+    assert not path.exists()
+    checkpoint.save(path, small_model(), {"config": {"n_layers": 7}})  # metadata cannot replace the configuration
+    assert checkpoint.load(path)[1]["config"] == small_model().config

@@ -1,6 +1,7 @@
 """`python train.py` as its users meet it: as a process."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from mixer import checkpoint, evaluate, load_checkpoint, load_data
+from tests.helpers import small_model
 from tests.test_data import write_folder
 
 ROOT = Path(__file__).parents[1]
@@ -171,6 +173,9 @@ BAD = [
     (["--dataset", "folder", "--data_dir", "nowhere"], "laid out as train/<class>/"),
     (["--resume", "nowhere"], "nowhere holds no checkpoint.safetensors to resume from"),
     (["--resume"], "--resume needs the folder of the run"),
+    (["--n_channel", "3000000000"], "below 2³¹"),
+    (["--seed", "-1"], "below 2⁶³"),
+    (["--out", "/dev/null/run"], "--out /dev/null/run cannot be made a folder"),
     (["--n_epoch", "3"], "unrecognized arguments"),
     (["7"], "unrecognized arguments: 7"),
     (["--lr", "1e30", "--n_epochs", "1"], "the loss is no longer a number in epoch 1"),
@@ -217,3 +222,68 @@ def test_interrupted_before_training_begins(tmp_path):
     process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT)
     assert not (tmp_path / "run" / "history.jsonl").exists()
+
+
+def test_two_runs_started_at_once_get_a_folder_each(tmp_path):
+    processes = [start(*QUICK, "--n_epochs", 1, "--seed", seed, folder=tmp_path) for seed in (1, 2)]
+    for process in processes:
+        process.communicate(timeout=120)
+    commands = {checkpoint.read(f / "checkpoint.safetensors")[1]["command"] for f in (tmp_path / "runs").iterdir()}
+    assert len(commands) == 2
+
+
+def test_what_a_resumed_run_refuses(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "images", n=20)
+    options = ["--dataset", "folder", "--data_dir", "images", "--image_size", 8, *QUICK]
+    assert say(*options, "--n_epochs", 2, "--out", "run") == 0
+    before = (tmp_path / "run" / "history.jsonl").read_text()
+
+    def refused(sentence, *more):
+        assert say("--resume", "run", *more) == 2
+        assert sentence in capsys.readouterr().err
+        assert (tmp_path / "run" / "history.jsonl").read_text() == before
+
+    refused("--lr is 0.5, but the run to resume has 0.001", "--lr", 0.5)
+    refused("--batch_size is 2, but the run to resume has 256", "--batch_size", 2)
+    refused("--n_epochs is 1, but the run has done 2 epochs already", "--n_epochs", 1)
+    refused("goes on in its own folder; leave out --out other", "--out", "other")
+    write_folder(tmp_path / "others", n=21)
+    refused("are not those that the run in run began with", "--data_dir", "others")
+    before = "garbage\n" + before
+    (tmp_path / "run" / "history.jsonl").write_text(before)
+    refused("history.jsonl is damaged in line 1; repair it or move it away", "--n_epochs", 3)
+
+
+def test_a_model_without_a_run_cannot_be_resumed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save(tmp_path / "run" / "checkpoint.safetensors", small_model())
+    assert say("--resume", "run") == 2
+    assert "holds a model but no run; it can be loaded, not resumed" in capsys.readouterr().err
+
+
+def test_a_history_without_a_checkpoint_is_not_overwritten(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "history.jsonl").write_text('{"epoch": 1}\n')
+    assert say(*QUICK, "--out", "run") == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert (tmp_path / "run" / "history.jsonl").read_text() == '{"epoch": 1}\n'
+
+
+def test_an_evaluation_that_fails_loses_no_epoch(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def fail(*_):
+        raise OSError("the test images cannot be read")
+
+    monkeypatch.setattr("mixer.train.evaluate", fail)
+    assert say(*QUICK, "--n_epochs", 1, "--out", "run") == 2
+    assert checkpoint.read(tmp_path / "run" / "checkpoint.safetensors")[1]["metrics"]["epoch"] == 1
+
+
+def test_a_terminal_that_cannot_write_every_letter(tmp_path):
+    command = [sys.executable, ROOT / "train.py", *QUICK, "--n_epochs", "1", "--out", tmp_path / "Größe → 8"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, env=environment, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr

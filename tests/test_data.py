@@ -260,10 +260,61 @@ def test_folder_with_a_file_that_is_no_image(tmp_path):
         data.load("folder", tmp_path)
 
 
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + b"\x00" * 30, b"II*\x00" + b"\xff" * 40])
+def test_every_kind_of_damaged_image_is_named(tmp_path, content):
+    write_folder(tmp_path)
+    (tmp_path / "test" / "ant" / "0.png").write_bytes(content)
+    with pytest.raises(OSError, match=r"0\.png cannot be read as an image \([^\n]+\); repair it"):
+        data.load("folder", tmp_path)
+
+
+def test_a_damaged_image_of_a_streamed_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "MEMORY_LIMIT", 100)
+    write_folder(tmp_path)
+    streamed = data.load("folder", tmp_path)
+    (tmp_path / "test" / "ant" / "0.png").write_bytes(b"not a picture")
+    with pytest.raises(OSError, match=r"^[^\n]*0\.png cannot be read as an image[^\n]*$"):
+        list(streamed.test.batches(torch.arange(12), 4))
+
+
+def test_sixteen_bits_per_pixel_keep_their_greys(tmp_path):
+    write_folder(tmp_path)
+    ramp = np.tile(np.linspace(0, 65535, 8).astype(np.uint16), (8, 1))
+    Image.fromarray(ramp).save(tmp_path / "test" / "ant" / "0.png")
+    image = data.load("folder", tmp_path, image_size=8).test.images[0]
+    assert image[0, 0].tolist() == (ramp[0] // 257).tolist()
+
+
+def test_a_class_without_images_and_a_single_image_are_said(tmp_path):
+    write_folder(tmp_path, n=1)
+    (tmp_path / "train" / "cat").mkdir()
+    with pytest.raises(ValueError, match="for the classes cat"):
+        data.load("folder", tmp_path)
+    write_folder(tmp_path / "one", classes=("ant",), n=1)
+    with pytest.raises(ValueError, match="there is only 1 training image"):
+        data.load("folder", tmp_path / "one")
+
+
+def test_a_damaged_file_of_mnist_is_not_called_a_failed_download(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{name}-ubyte").write_bytes(idx(np.zeros((5, 28, 28), dtype=np.uint8))[:100])
+    with pytest.raises(OSError, match=r"mnist in .* is damaged"):
+        data.load("mnist", tmp_path)
+
+
+def test_the_fingerprint_tells_data_sets_apart():
+    digits = data.load("digits")
+    assert digits.fingerprint == data.load("digits").fingerprint
+    digits.test.images[0, 0, 0, 0] += 1
+    assert digits.fingerprint != data.load("digits").fingerprint
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="data set 'imagenet' is not known; choose one of digits, mnist"):
         data.load("imagenet")
     with pytest.raises(ValueError, match="image_size applies to the data set folder alone"):
         data.load("digits", image_size=16)
-    with pytest.raises(ValueError, match="image_size is 0; it must be a whole number of at least 1 pixel"):
+    with pytest.raises(ValueError, match="image_size is 0; it must be a whole number of pixels from 1 to 4096"):
         data.load("folder", "anywhere", image_size=0)

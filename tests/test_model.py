@@ -319,7 +319,14 @@ def test_bad_options_and_images():
         MLPMixer(**SMALL, norm="batch")
     with pytest.raises(ValueError, match="gelu is 'relu'; choose one of erf, tanh"):
         MLPMixer(**SMALL, gelu="relu")
+    for eps in (-1.0, 0, math.nan, "small"):
+        with pytest.raises(ValueError, match="it must be a small positive number"):
+            MLPMixer(**SMALL, eps=eps)
+    with pytest.raises(ValueError, match="n_hidden_token is 0"):
+        MLPMixer(**SMALL, n_hidden_token=0)
     model = MLPMixer(**SMALL)
+    with pytest.raises(ValueError, match=r"images are torch\.uint8; normalise them first"):
+        model(torch.zeros(1, 3, 4, 6, dtype=torch.uint8))
     for shape in [(2, 1, 4, 6), (2, 3, 6, 4), (3, 4, 6)]:
         with pytest.raises(ValueError, match=r"this model takes \[B, 3, 4, 6\]"):
             model(torch.zeros(shape))

@@ -177,9 +177,14 @@ def test_bad_choices():
         choose_precision("fp8", torch.device("cpu"))
     with pytest.raises(ValueError, match="recipe 'best' is not known; choose one of seed, strong"):
         fit(small_model(), small_data(), "best")
-    for change in ({"lr": 0}, {"lr": float("nan")}, {"n_epochs": 0}, {"batch_size": -1}):
-        with pytest.raises(ValueError, match="must be"):
-            fit(small_model(), small_data(), **change)
+    bad = dict(lr=[0, math.nan], n_epochs=[0, 1.5], batch_size=[-1], weight_decay=[-1, math.nan], padding=[-1, 1.5])
+    bad |= dict(clip=[0, -1], warm_up=[-1, 2], label_smoothing=[-1, 1])
+    for name, values in bad.items():
+        for value in values:
+            with pytest.raises(ValueError, match=f"{name} is {value}; it must be"):
+                fit(small_model(), small_data(), **{name: value})
+    with pytest.raises(ValueError, match="epochs is not part of a recipe; choose from n_epochs"):
+        fit(small_model(), small_data(), epochs=3)
 
 
 def test_digits_reach_98_percent():
