@@ -19,7 +19,7 @@ CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.jsonl"
 COMMON = dict(dataset="digits", norm=NORMS[0], gelu=GELUS[0], seed=1, recipe="seed", device="auto", precision="auto")
 PLACE = dict(data_dir="data", image_size=None, num_threads=None)
 BY_DATA_SET = {
-    "digits": dict(patch_size=2, n_layers=3, n_channel=32, n_hidden=64, batch_size=64, n_epochs=40, lr=3e-3),
+    "digits": dict(patch_size=2, n_layers=3, n_channel=48, n_hidden=64, batch_size=64, n_epochs=30, lr=3e-3),
     "mnist": dict(patch_size=2, n_layers=2, n_channel=20, n_hidden=64),
     "cifar10": dict(patch_size=4, n_layers=2, n_channel=20, n_hidden=64),
     "cifar100": dict(patch_size=4, n_layers=6, n_channel=128, n_hidden=128),

@@ -190,6 +190,6 @@ def test_bad_choices():
 def test_digits_reach_98_percent():
     """The default run of the command, as a chapter would call it."""
     digits = load("digits")
-    model = small_model(1, n_layers=3, n_channel=32, n_hidden=64, n_output=10, image_size=8)
-    fit(model, digits, n_epochs=40, batch_size=64, lr=3e-3, device="cpu", precision="fp32")
+    model = small_model(1, n_layers=3, n_channel=48, n_hidden=64, n_output=10, image_size=8)
+    fit(model, digits, n_epochs=30, batch_size=64, lr=3e-3, device="cpu", precision="fp32")
     assert evaluate(model, digits, digits.test)["accuracy"] >= 0.98
