@@ -233,6 +233,34 @@ def describe(record: dict, n_epochs: int) -> str:
     )
 
 
+def finish(trainer: Trainer, out: Path, run: dict, metrics: dict) -> int:
+    """Train to the end, or to Ctrl-C, saving after every epoch; returns the exit status."""
+
+    def stop(*_):
+        trainer.stop = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        for metrics in trainer:
+            with (out / HISTORY).open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
+            save(out, trainer, run, metrics)
+            tqdm.write(describe(metrics, trainer.recipe.n_epochs))
+        if not trainer.finished:
+            save(out, trainer, run, metrics)
+            again = shlex.join(["python", "train.py", "--resume", str(out)])
+            print(f"stopped in epoch {trainer.epoch + 1}, saved; go on with: {again}")
+            return 130
+        test = evaluate(trainer.model, trainer.data, trainer.data.test, trainer.dtype)
+        metrics = {**metrics, "test_loss": test["loss"], "test_accuracy": test["accuracy"]}
+        save(out, trainer, run, metrics)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    print(f"test accuracy {test['accuracy']:.2%}, loss {test['loss']:.4f}; weights in {out / CHECKPOINT}")
+    return 0
+
+
 def train(given: dict, command: str) -> int:
     """Train as the options say; returns the exit status."""
     folder = resume_folder(given)
@@ -248,41 +276,18 @@ def train(given: dict, command: str) -> int:
         raise ValueError(f"--n_epochs is {options['n_epochs']}, but the run has done {trainer.epoch} epochs already")
     history = read_history(out / HISTORY, trainer.epoch) if out else []
     out = out or next_free(options["dataset"])
-    images, model, n_epochs = trainer.data, trainer.model, trainer.recipe.n_epochs
+    images = trainer.data
     sizes = f"{len(images.train):,} training, {len(images.validation):,} validation, {len(images.test):,} test images"
     print(f"{images.name}: {sizes}, {len(images.class_names)} classes")
     precision = str(trainer.dtype).removeprefix("torch.")
-    print(f"MLPMixer: {model.extra_repr()}; {trainer.device}, {precision}; run in {out}", flush=True)
+    print(f"MLPMixer: {trainer.model.extra_repr()}; {trainer.device}, {precision}; run in {out}", flush=True)
 
     run = dict(command=stored.get("command", command), options=options, fingerprint=images.fingerprint)
     metrics = {name: value for name, value in stored["metrics"].items() if not name.startswith("test")}
     checkpoint.write_whole(out / HISTORY, "".join(json.dumps(record) + "\n" for record in history).encode())
     if folder is None:
         save(out, trainer, run, metrics)
-
-    def stop(*_):
-        trainer.stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        for metrics in trainer:
-            with (out / HISTORY).open("a") as file:
-                file.write(json.dumps(metrics) + "\n")
-            save(out, trainer, run, metrics)
-            tqdm.write(describe(metrics, n_epochs))
-        if not trainer.finished:
-            save(out, trainer, run, metrics)
-            again = shlex.join(["python", "train.py", "--resume", str(out)])
-            print(f"stopped in epoch {trainer.epoch + 1}, saved; go on with: {again}")
-            return 130
-        test = evaluate(model, images, images.test, trainer.dtype)
-        metrics = {**metrics, "test_loss": test["loss"], "test_accuracy": test["accuracy"]}
-        save(out, trainer, run, metrics)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    print(f"test accuracy {test['accuracy']:.2%}, loss {test['loss']:.4f}; weights in {out / CHECKPOINT}")
-    return 0
+    return finish(trainer, out, run, metrics)
 
 
 def main(argv: list[str] | None = None) -> int:
