@@ -123,6 +123,15 @@ def test_a_failed_write_leaves_the_earlier_file(saved, monkeypatch):
     assert saved.read_bytes() == before
 
 
+def test_a_file_is_replaced_in_one_step(saved):
+    before = saved.read_bytes()
+    with saved.open("rb") as reader:  # whoever has the old file open keeps it whole
+        checkpoint.save(saved, small_model(1), ABOUT)
+        assert reader.read() == before
+    assert saved.read_bytes() != before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
 def test_the_header_can_be_read_without_this_package(saved):
     content = saved.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])

@@ -113,6 +113,18 @@ def test_the_seed_decides_and_nothing_else_does():
     assert not torch.equal(weights(one.model), weights(other.model))
 
 
+def test_every_step_draws_its_own_augmentation(monkeypatch):
+    seeds = []
+
+    def record(images, generator, padding, flip):
+        seeds.append(generator.initial_seed())
+        return images
+
+    monkeypatch.setattr("mixer.training.augment", record)
+    list(trainer(STRONG))
+    assert len(seeds) == len(set(seeds)) == 15
+
+
 def test_rate_warms_up_and_falls():
     run = trainer(Recipe(10, 8, lr=1.0, warm_up=0.2))
     rates = [run.learning_rate(step) for step in range(50)]
