@@ -3,6 +3,7 @@
 from mixer.checkpoint import load as load_checkpoint
 from mixer.checkpoint import save as save_checkpoint
 from mixer.convolution import ConvolutionalMixer, from_convolution, to_convolution
+from mixer.data import Split, augment
 from mixer.data import load as load_data
 from mixer.model import (
     ChannelMixingMLP,
@@ -13,10 +14,11 @@ from mixer.model import (
     PerPatchMLP,
     TokenMixingMLP,
 )
-from mixer.training import evaluate, fit, predict
+from mixer.training import RECIPES, Trainer, evaluate, fit, predict, seeded
 
 __version__ = "0.1.0"
 __all__ = [
+    "RECIPES",
     "ChannelMixingMLP",
     "ConvolutionalMixer",
     "ImageToPatches",
@@ -24,7 +26,10 @@ __all__ = [
     "MixerLayer",
     "OutputMLP",
     "PerPatchMLP",
+    "Split",
     "TokenMixingMLP",
+    "Trainer",
+    "augment",
     "evaluate",
     "fit",
     "from_convolution",
@@ -32,5 +37,6 @@ __all__ = [
     "load_data",
     "predict",
     "save_checkpoint",
+    "seeded",
     "to_convolution",
 ]
