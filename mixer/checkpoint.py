@@ -86,6 +86,19 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     return tensors, json.loads(text)
 
 
+def snapshots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The token-mixing weights along a training run: step → weights by name, from the tensors of a checkpoint.
+
+    The names are those of the model, for instance "layers.0.token_mixing.fc1.weight". Empty if there are none.
+    """
+    found = {}
+    for key, tensor in tensors.items():
+        if key.startswith("snapshot."):
+            _, step, name = key.split(".", 2)
+            found.setdefault(int(step), {})[name] = tensor
+    return dict(sorted(found.items()))
+
+
 def _digest(tensors: dict[str, Tensor], header: str) -> str:
     """The SHA-256, in hexadecimal, of the header and of every tensor's name, type, shape and bytes."""
     sha = hashlib.sha256(header.encode())

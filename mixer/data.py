@@ -1,28 +1,33 @@
 """Images as one uint8 tensor: loading, splitting, batching and augmentation.
 
 `load(name)` gives a `DataSet` with three splits. A split hands out batches of uint8 images, already on the device;
-`normalise` and `augment` then work on whole batches.
+`augment` and `normalise` then work on whole batches.
 """
 
 import hashlib
 import importlib.util
+import math
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from mixer.model import ImageToPatches
+
 NAMES = ("digits", "mnist", "cifar10", "cifar100", "folder")
 FLIPPABLE = ("cifar10", "cifar100", "folder")  # a mirrored digit is another sign, a mirrored horse is a horse
 VALIDATION_SHARE = 0.1
 SPLIT_SEED = 0  # the same held-out images for every training seed
+SHUFFLES = ("none", "patches", "global")
 MEMORY_LIMIT = 2 * 1024**3  # bytes of uint8 images; a larger folder streams from disk
 
 
@@ -119,6 +124,7 @@ class DataSet:
         train, validation, test: the splits; validation is held out of the training images, fixed by SPLIT_SEED.
         class_names: one name per label.
         mean, std: per image channel, of the training images scaled to [0, 1].
+        pixel_order: where each pixel that a model sees comes from, [H·W], or None if every pixel stays in its place.
     """
 
     name: str
@@ -129,16 +135,27 @@ class DataSet:
     mean: list[float]
     std: list[float]
     image_shape: tuple[int, int, int]
+    pixel_order: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "DataSet":
         """The same data set with its splits on a device."""
         splits = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
-        return DataSet(**{**vars(self), **splits})
+        return replace(self, **splits)
+
+    def shuffled(self, shuffle: str, patch_size: int = 1) -> "DataSet":
+        """The same data set with the pixels of every image in another order when they are normalised.
+
+        See `pixel_order` for the orders. The images themselves stay as they are, to be drawn and augmented.
+        """
+        _, H, W = self.image_shape
+        return replace(self, pixel_order=pixel_order(shuffle, (H, W), patch_size))
 
     @property
     def fingerprint(self) -> str:
         """A short text that differs when the images or labels do, by which a resumed run knows its data again."""
         facts = [self.name, self.class_names, self.mean, self.std, self.image_shape]
+        if self.pixel_order is not None:
+            facts.append(self.pixel_order.tolist())
         sha = hashlib.sha256(repr(facts).encode(errors="surrogateescape"))
         for split in (self.train, self.validation, self.test):
             sha.update(split.labels.cpu().numpy().tobytes())
@@ -148,7 +165,10 @@ class DataSet:
 
     def normalise(self, images: Tensor) -> Tensor:
         """What a model takes: [B, C, H, W] uint8 → float32, with mean 0 and standard deviation 1 per channel."""
-        return normalise(images, self.mean, self.std)
+        images = normalise(images, self.mean, self.std)
+        if self.pixel_order is None:
+            return images
+        return images.flatten(2)[:, :, self.pixel_order.to(images.device)].view_as(images)
 
 
 def normalise(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
@@ -158,10 +178,47 @@ def normalise(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
     return (images.float() / 255 - mean) / std
 
 
-def augment(images: Tensor, generator: torch.Generator, padding: int, flip: bool) -> Tensor:
-    """Crop each image at a random place after padding it with its edge, and mirror half of them if `flip`.
+def pixel_order(shuffle: str, image_size: tuple[int, int], patch_size: int = 1) -> Tensor | None:
+    """One fixed order of the pixels of an image, the same for all images: [H·W] int64, or None for "none".
 
-    Shapes: [B, C, H, W] → the same. `padding` is in pixels; the random numbers come from `generator`, on the CPU.
+    "patches" shuffles the patches, and the pixels within each patch alike; "global" shuffles all pixels.
+    Source: paper, section 3.4.
+
+    Raises:
+        ValueError: the name is unknown, or the image does not divide into patches.
+    """
+    if shuffle not in SHUFFLES:
+        raise ValueError(f"shuffle is {shuffle!r}; choose one of {', '.join(SHUFFLES)}")
+    H, W = image_size
+    if shuffle == "none":
+        return None
+    if shuffle == "global":
+        return _permutation(H * W)
+    cut = ImageToPatches(patch_size)
+    patches = cut(torch.arange(H * W).view(1, 1, H, W))  # [1, n_tokens, P²]
+    _, n_tokens, n_pixels = patches.shape
+    patches = patches[:, _permutation(n_tokens)][:, :, _permutation(n_pixels)]
+    return cut.inverse(patches, (H, W)).flatten()
+
+
+def augment(
+    images: Tensor,
+    generator: torch.Generator,
+    padding: int = 0,
+    flip: bool = False,
+    affine: float = 0.0,
+) -> Tensor:
+    """Change each image of a batch a little, at random: crop, mirror, and turn.
+
+    Shapes: [B, C, H, W] → the same; uint8, or with `affine` float32 of the same scale.
+
+    Args:
+        images: uint8 images.
+        generator: where the random numbers come from, on the CPU.
+        padding: pixels by which the edge is repeated on each side, before a piece of the old size is cut out.
+        flip: whether to mirror half of the images.
+        affine: 1 turns by up to 15°, scales by up to 15 %, shears by up to 0.2 and shifts by up to a tenth of the
+            image; other numbers do so in proportion, and 0 not at all.
     """
     B, C, H, W = images.shape
     device = images.device
@@ -173,7 +230,37 @@ def augment(images: Tensor, generator: torch.Generator, padding: int, flip: bool
         columns = torch.where(mirrored, columns.flip(1), columns)
     image = torch.arange(B, device=device).view(B, 1, 1, 1)
     channel = torch.arange(C, device=device).view(1, C, 1, 1)
-    return images[image, channel, rows.view(B, 1, H, 1), columns.view(B, 1, 1, W)]
+    images = images[image, channel, rows.view(B, 1, H, 1), columns.view(B, 1, 1, W)]
+    if not affine:
+        return images
+    angle, scale, shear, *shift = affine * (2 * torch.rand(5, B, generator=generator) - 1)
+    angle, scale = math.radians(15) * angle, 1 + 0.15 * scale
+    across = torch.stack([angle.cos() * scale, shear * 0.2 - angle.sin() * scale, 0.2 * shift[0]], dim=1)
+    downwards = torch.stack([angle.sin() * scale, angle.cos() * scale, 0.2 * shift[1]], dim=1)
+    maps = torch.stack([across, downwards], dim=1).to(device)  # [B, 2, 3], on coordinates from -1 to 1
+    places = F.affine_grid(maps, images.shape, align_corners=False)  # [B, H, W, 2]
+    return F.grid_sample(images.float(), places, padding_mode="border", align_corners=False)
+
+
+def random_augment(images: Tensor) -> Tensor:
+    """RandAugment by torchvision (two random changes of colour or shape), drawn anew for every eighth of a batch.
+
+    Shapes: [B, C, H, W] uint8 → the same. The random numbers are those of torch's default generator.
+    """
+    from torchvision.transforms import v2
+
+    change = v2.RandAugment(num_ops=2, magnitude=9, fill=128)
+    return torch.cat([change(part) for part in images.chunk(8)])
+
+
+def cutmix(images: Tensor, labels: Tensor, n_class: int) -> tuple[Tensor, Tensor]:
+    """CutMix by torchvision: a box of each image is replaced by another image's, and the targets in proportion.
+
+    Shapes: [B, C, H, W], [B] → [B, C, H, W], [B, n_class]. The random numbers are those of torch's default generator.
+    """
+    from torchvision.transforms import v2
+
+    return v2.CutMix(num_classes=n_class)(images, labels)
 
 
 def load(name: str = "digits", data_dir: str | Path = "data", image_size: int | None = None) -> DataSet:

@@ -1,8 +1,13 @@
-"""The command `python train.py`: train a Mixer on a data set and leave a checkpoint and a history."""
+"""The command `python train.py`: train a Mixer on a data set and leave a checkpoint and a history.
+
+`torchrun --nproc-per-node 2 train.py …` trains in two processes, each with its own GPU or its own share of the CPU.
+"""
 
 import argparse
 import itertools
 import json
+import os
+import platform
 import shlex
 import signal
 import sys
@@ -13,11 +18,12 @@ from tqdm import tqdm
 
 from mixer import checkpoint, data
 from mixer.model import GELUS, NORMS, MLPMixer
-from mixer.training import PRECISIONS, RECIPES, Trainer, choose_recipe, evaluate
+from mixer.training import PRECISIONS, RECIPES, Trainer, choose_recipe, evaluate, rank_and_count
 
 CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.jsonl"
 COMMON = dict(dataset="digits", norm=NORMS[0], gelu=GELUS[0], seed=1, recipe="seed", device="auto", precision="auto")
-PLACE = dict(data_dir="data", image_size=None, num_threads=None)
+COMMON |= dict(shuffle="none", n_hidden_token=None, n_hidden_channel=None)
+PLACE = dict(data_dir="data", image_size=None, num_threads=None, compile=False, tensorboard=False)
 BY_DATA_SET = {
     "digits": dict(patch_size=2, n_layers=3, n_channel=48, n_hidden=64, batch_size=64, n_epochs=30, lr=3e-3),
     "mnist": dict(patch_size=2, n_layers=2, n_channel=20, n_hidden=64),
@@ -25,9 +31,19 @@ BY_DATA_SET = {
     "cifar100": dict(patch_size=4, n_layers=6, n_channel=128, n_hidden=128),
     "folder": dict(patch_size=4, n_layers=4, n_channel=64, n_hidden=128),
 }
-MODEL_OPTIONS = ("n_layers", "n_channel", "n_hidden", "patch_size", "norm", "gelu")
+MODEL_OPTIONS = (
+    "n_layers",
+    "n_channel",
+    "n_hidden",
+    "n_hidden_token",
+    "n_hidden_channel",
+    "patch_size",
+    "norm",
+    "gelu",
+)
 RECIPE_OPTIONS = ("n_epochs", "batch_size", "lr")
-FREE_ON_RESUME = ("n_epochs", "device", "precision", "data_dir", "num_threads", "out", "resume")
+FREE_ON_RESUME = ("n_epochs", "device", "precision", "data_dir", "num_threads", "compile", "tensorboard")
+N_SNAPSHOTS = 12  # of the token-mixing weights, kept in every run
 
 
 class OneSentenceParser(argparse.ArgumentParser):
@@ -74,8 +90,12 @@ def make_parser() -> argparse.ArgumentParser:
     add("--n_layers", type=whole, help=f"mixer layers (default: {by_data_set('n_layers')})")
     add("--n_channel", type=whole, help=f"features per token (default: {by_data_set('n_channel')})")
     add("--n_hidden", type=whole, help=f"hidden units of each MLP (default: {by_data_set('n_hidden')})")
+    add("--n_hidden_token", type=whole, help="hidden units of the token-mixing MLPs (default: n_hidden)")
+    add("--n_hidden_channel", type=whole, help="hidden units of the channel-mixing MLPs (default: n_hidden)")
     add("--norm", choices=NORMS, help="axes of LayerNorm (default: tokens_channels; the paper's is channels)")
     add("--gelu", choices=GELUS, help="exact GELU or its tanh approximation (default: erf)")
+    shuffles = "the patches and the pixels in them, or all pixels"
+    add("--shuffle", choices=data.SHUFFLES, help=f"one fixed new order for {shuffles} (default: none)")
     add("--recipe", choices=RECIPES, help="how to train (default: seed, which is Adam at a constant rate)")
     epochs = f"digits {BY_DATA_SET['digits']['n_epochs']}, otherwise {RECIPES['seed'].n_epochs}"
     add("--n_epochs", type=whole, help=f"passes over the training images (default: {epochs})")
@@ -89,6 +109,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--device", help="auto, cpu, cuda, cuda:1 … or mps (default: auto, the fastest there is)")
     add("--precision", choices=["auto", *PRECISIONS], help="of matrix products (default: auto, by device)")
     add("--num_threads", type=whole, help="threads on the CPU (default: as many as torch chooses)")
+    add("--compile", action="store_true", help="let torch.compile translate the model: slow to start, then faster")
+    add("--tensorboard", action="store_true", help="also write the history for TensorBoard, into the folder of the run")
     add("--out", help="folder of the run (default: runs/DATASET, or the next free runs/DATASET-2 …)")
     add(
         "--resume",
@@ -164,6 +186,7 @@ def resolve(given: dict, stored: dict) -> dict:
 def make_trainer(options: dict, folder: Path | None) -> Trainer:
     """A trainer at its first step, or where the run in `folder` stopped."""
     images = data.load(options["dataset"], options["data_dir"], options["image_size"])
+    images = images.shuffled(options["shuffle"], options["patch_size"])
     torch.manual_seed(options["seed"])
     if folder is None:
         C, H, W = images.image_shape
@@ -174,7 +197,17 @@ def make_trainer(options: dict, folder: Path | None) -> Trainer:
         if images.fingerprint != metadata["fingerprint"]:
             raise ValueError(f"the images in {options['data_dir']} are not those that the run in {folder} began with")
     recipe = choose_recipe(options["recipe"], **{k: options[k] for k in RECIPE_OPTIONS if k in options})
-    trainer = Trainer(model, images, recipe, options["seed"], options["device"], options["precision"], progress=True)
+    trainer = Trainer(
+        model,
+        images,
+        recipe,
+        options["seed"],
+        options["device"],
+        options["precision"],
+        progress=rank_and_count()[0] == 0,
+        compile=options["compile"],
+        n_snapshots=N_SNAPSHOTS,
+    )
     if folder is not None:
         trainer.load_state(*checkpoint.read(folder / CHECKPOINT))
     return trainer
@@ -188,8 +221,19 @@ def save(out: Path, trainer: Trainer, run: dict, metrics: dict) -> None:
     tensors, numbers = trainer.state()
     images = trainer.data
     about = dict(data_set=images.name, mean=images.mean, std=images.std, class_names=images.class_names)
-    about |= {**run, "metrics": metrics, "torch": torch.__version__}
+    about |= {**run, "metrics": metrics, "torch": torch.__version__, "hardware": hardware(trainer)}
     checkpoint.save(out / CHECKPOINT, trainer.model, {**about, **numbers}, tensors)
+
+
+def hardware(trainer: Trainer) -> str:
+    """What a run computes on, in words."""
+    if trainer.device.type == "cuda":
+        name = torch.cuda.get_device_name(trainer.device)
+    else:
+        name = f"{os.cpu_count()}-core {platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
+        name += f", {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else f", {trainer.device.type}"
+    count = f", {trainer.n_processes} processes" if trainer.n_processes > 1 else ""
+    return f"{name}{count}, {str(trainer.dtype).removeprefix('torch.')}"
 
 
 def read_history(path: Path, n_epochs: int) -> list[dict]:
@@ -233,6 +277,21 @@ def describe(record: dict, n_epochs: int) -> str:
     )
 
 
+def open_tensorboard(out: Path):
+    """A writer of TensorBoard's files into a folder.
+
+    Raises:
+        ValueError: TensorBoard is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError(
+            "--tensorboard needs a package that is not here; install it: pip install tensorboard"
+        ) from error
+    return SummaryWriter(str(out))
+
+
 def finish(trainer: Trainer, out: Path, run: dict, metrics: dict) -> int:
     """Train to the end, or to Ctrl-C, saving after every epoch; returns the exit status."""
 
@@ -240,13 +299,18 @@ def finish(trainer: Trainer, out: Path, run: dict, metrics: dict) -> int:
         trainer.stop = True
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
 
-    before = signal.signal(signal.SIGINT, stop)
+    writer = open_tensorboard(out) if run["options"]["tensorboard"] else None
+    before = signal.getsignal(signal.SIGINT)
+    if trainer.n_processes == 1:  # several would not stop after the same step
+        signal.signal(signal.SIGINT, stop)
     try:
         for metrics in trainer:
             with (out / HISTORY).open("a") as file:
                 file.write(json.dumps(metrics) + "\n")
             save(out, trainer, run, metrics)
             tqdm.write(describe(metrics, trainer.recipe.n_epochs))
+            for name, value in metrics.items() if writer else ():
+                writer.add_scalar(name, value, metrics["epoch"])
         if not trainer.finished:
             save(out, trainer, run, metrics)
             again = shlex.join(["python", "train.py", "--resume", str(out)])
@@ -257,6 +321,8 @@ def finish(trainer: Trainer, out: Path, run: dict, metrics: dict) -> int:
         save(out, trainer, run, metrics)
     finally:
         signal.signal(signal.SIGINT, before)
+        if writer:
+            writer.close()
     print(f"test accuracy {test['accuracy']:.2%}, loss {test['loss']:.4f}; weights in {out / CHECKPOINT}")
     return 0
 
@@ -266,7 +332,9 @@ def train(given: dict, command: str) -> int:
     folder = resume_folder(given)
     stored = read_run(folder)
     options = resolve({k: v for k, v in given.items() if k not in ("out", "resume")}, stored["options"])
-    out = usable(Path(given["out"])) if folder is None and "out" in given else folder
+    options["device"] = join_processes(options["device"])
+    is_first = rank_and_count()[0] == 0
+    out = usable(Path(given["out"])) if is_first and folder is None and "out" in given else folder
     if options["num_threads"]:
         torch.set_num_threads(options["num_threads"])
 
@@ -274,13 +342,15 @@ def train(given: dict, command: str) -> int:
     options |= {name: getattr(trainer.recipe, name) for name in RECIPE_OPTIONS}
     if trainer.epoch > options["n_epochs"]:
         raise ValueError(f"--n_epochs is {options['n_epochs']}, but the run has done {trainer.epoch} epochs already")
+    if not is_first:
+        list(trainer)  # the first process alone writes and prints
+        return 0
     history = read_history(out / HISTORY, trainer.epoch) if out else []
     out = out or next_free(options["dataset"])
     images = trainer.data
     sizes = f"{len(images.train):,} training, {len(images.validation):,} validation, {len(images.test):,} test images"
     print(f"{images.name}: {sizes}, {len(images.class_names)} classes")
-    precision = str(trainer.dtype).removeprefix("torch.")
-    print(f"MLPMixer: {trainer.model.extra_repr()}; {trainer.device}, {precision}; run in {out}", flush=True)
+    print(f"MLPMixer: {trainer.model.extra_repr()}; {hardware(trainer)}; run in {out}", flush=True)
 
     run = dict(command=stored.get("command", command), options=options, fingerprint=images.fingerprint)
     metrics = {name: value for name, value in stored["metrics"].items() if not name.startswith("test")}
@@ -288,6 +358,15 @@ def train(given: dict, command: str) -> int:
     if folder is None:
         save(out, trainer, run, metrics)
     return finish(trainer, out, run, metrics)
+
+
+def join_processes(device: str) -> str:
+    """Join the processes that torchrun started, if it did; returns the device of this one."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return device
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
+    return f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else device
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -312,6 +391,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print("train.py: there is not enough memory for these sizes; choose smaller ones", file=sys.stderr)
         return 2
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
