@@ -22,6 +22,20 @@ from torch import Tensor
 from mixer.model import MLPMixer
 
 FORMAT = "mixer-checkpoint-1"
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def shipped(name: str) -> Path:
+    """The file of weights that come with the package, by name, for instance "digits-1" or "mnist".
+
+    Raises:
+        ValueError: no weights of this name are shipped.
+    """
+    path = WEIGHTS / f"{name}.safetensors"
+    names = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
+    if name not in names:
+        raise ValueError(f"weights {name!r} are not shipped; choose one of {', '.join(names)}")
+    return path
 
 
 def save(path: str | Path, model: MLPMixer, metadata: dict | None = None, extra: dict[str, Tensor] | None = None):

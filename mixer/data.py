@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from mixer.model import ImageToPatches
 
 NAMES = ("digits", "mnist", "cifar10", "cifar100", "folder")
-FLIPPABLE = ("cifar10", "cifar100", "folder")  # a mirrored digit is another sign, a mirrored horse is a horse
+PHOTOGRAPHS = ("cifar10", "cifar100", "folder")  # mirrored, a horse is a horse; a digit is not
 VALIDATION_SHARE = 0.1
 SPLIT_SEED = 0  # the same held-out images for every training seed
 SHUFFLES = ("none", "patches", "global")

@@ -41,7 +41,7 @@ MODEL_OPTIONS = (
     "norm",
     "gelu",
 )
-RECIPE_OPTIONS = ("n_epochs", "batch_size", "lr")
+RECIPE_OPTIONS = ("n_epochs", "batch_size", "lr", "cutmix", "drop_path", "random_augment")
 FREE_ON_RESUME = ("n_epochs", "device", "precision", "data_dir", "num_threads", "compile", "tensorboard")
 N_SNAPSHOTS = 12  # of the token-mixing weights, kept in every run
 
@@ -105,6 +105,9 @@ def make_parser() -> argparse.ArgumentParser:
     rates = ", ".join(f"{name} {recipe.lr}" for name, recipe in RECIPES.items())
     rates = f"digits {BY_DATA_SET['digits']['lr']}, otherwise by recipe: {rates}"
     add("--lr", type=float, help=f"highest learning rate, per step (default: {rates})")
+    add("--cutmix", type=float, help="share of the batches that CutMix changes (default: 0; for long runs)")
+    add("--drop_path", type=float, help="chance to skip the last block, stochastic depth (default: 0; for long runs)")
+    add("--random_augment", action="store_true", help="change the images by RandAugment too (for long runs)")
     add("--seed", type=any_seed, help="of the initial weights, the order of images and their augmentation (default: 1)")
     add("--device", help="auto, cpu, cuda, cuda:1 … or mps (default: auto, the fastest there is)")
     add("--precision", choices=["auto", *PRECISIONS], help="of matrix products (default: auto, by device)")

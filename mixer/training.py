@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mixer import checkpoint
-from mixer.data import FLIPPABLE, DataSet, Split, StreamedSplit, augment, cutmix, random_augment
+from mixer.data import PHOTOGRAPHS, DataSet, Split, StreamedSplit, augment, cutmix, random_augment
 from mixer.model import check_positive
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -37,9 +37,9 @@ class Recipe:
             None keeps the rate constant.
         label_smoothing: share of the target spread evenly over all classes.
         clip: the largest norm of the gradient; None leaves it as it is.
-        padding: pixels of the padded crop; 0 leaves it out.
-        flip: whether half of the images are mirrored, where a mirrored image is still of its class.
-        affine: how far images are turned, scaled, sheared and shifted at random; see `mixer.augment`.
+        padding: pixels of the padded crop of photographs; 0 leaves it out.
+        flip: whether half of the photographs are mirrored.
+        affine: how far other images, such as digits, are turned, scaled, sheared and shifted; see `mixer.augment`.
         random_augment: whether torchvision's RandAugment changes the images.
         cutmix: share of the batches in which a box of each image is replaced by another image's, by torchvision.
         drop_path: stochastic depth: the chance that an image skips the last block; it grows from 0 block by block.
@@ -89,15 +89,16 @@ class Recipe:
 RECIPES = {
     "seed": Recipe(),
     "strong": Recipe(
-        batch_size=128,
         lr=3e-3,
-        weight_decay=0.05,
+        weight_decay=0.2,
         warm_up=0.1,
         label_smoothing=0.1,
         clip=1.0,
+        padding=4,
         flip=True,
         affine=1.0,
         ema=0.998,
+        muon_lr=0.02,
     ),
 }
 
@@ -282,12 +283,13 @@ class Trainer:
 
     def augmented(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """A batch as the recipe changes it, and its targets: labels [B], or shares of classes [B, n_output]."""
-        recipe, photographs = self.recipe, self.data.name in FLIPPABLE
+        recipe = self.recipe
         if recipe.random_augment:
             images = random_augment(images)
-        flip = recipe.flip and photographs
-        if recipe.padding or flip or recipe.affine:
-            images = augment(images, seeded(self.seed, 1, self.step), recipe.padding, flip, recipe.affine)
+        photographs = self.data.name in PHOTOGRAPHS
+        changes = (recipe.padding, recipe.flip, 0.0) if photographs else (0, False, recipe.affine)
+        if any(changes):
+            images = augment(images, seeded(self.seed, 1, self.step), *changes)
         if recipe.cutmix and torch.rand(()) < recipe.cutmix:
             return cutmix(images, labels, len(self.data.class_names))
         return images, labels
@@ -352,8 +354,8 @@ class Trainer:
             n_images += len(labels)
             bar.update(len(labels))
             if time.perf_counter() - shown > 0.5:
-                loss, n_correct = self.sums.tolist()
-                bar.set_postfix(loss=f"{loss / n_images:.3f}", accuracy=f"{n_correct / n_images:.1%}")
+                loss, share = (self.sums * self.n_processes / n_images).tolist()
+                bar.set_postfix(loss=f"{loss:.3f}", accuracy=f"{share:.1%}")
                 shown = time.perf_counter()
             if self.stop:
                 return

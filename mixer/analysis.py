@@ -1,0 +1,82 @@
+"""What token mixing learned: its weights as maps on the grid of patches, how they pair up, how smooth they are.
+
+A row of W₁ has one weight per patch, so it can be drawn as a map of the image: where a hidden unit looks. A column of W₂
+is a map too: where the unit writes its answer. Source: paper, section 3.5 and figure 5.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mixer.model import MLPMixer
+
+
+def token_maps(model: MLPMixer, layer: int, weights: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """The input maps (rows of W₁) and output maps (columns of W₂) of a token-mixing MLP.
+
+    Args:
+        model: which model.
+        layer: which of its layers, counted from 0.
+        weights: take the weights from here instead, by the model's names, for instance from a snapshot.
+
+    Shapes: two tensors [n_hidden_token, rows, columns], on the grid of patches.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    if not 0 <= layer < len(model.layers):
+        raise ValueError(f"layer is {layer}; this model has the layers 0 to {len(model.layers) - 1}")
+    weights = model.state_dict() if weights is None else weights
+    name = f"layers.{layer}.token_mixing"
+    first, second = weights[f"{name}.fc1.weight"], weights[f"{name}.fc2.weight"]
+    return first.float().unflatten(1, model.grid), second.float().T.unflatten(1, model.grid)
+
+
+def neighbour_correlation(maps: Tensor) -> float:
+    """How alike neighbouring weights are, from -1 to 1: about 0 for noise, near 1 for smooth maps.
+
+    The correlation of the weights of maps [n, rows, columns] with their neighbours to the right and below, the mean of
+    each map being subtracted first.
+    """
+    maps = maps - maps.mean(dim=(1, 2), keepdim=True)
+    left, right = maps[:, :, :-1], maps[:, :, 1:]
+    upper, lower = maps[:, :-1], maps[:, 1:]
+    products = (left * right).sum() + (upper * lower).sum()
+    squares = ((left**2).sum() + (upper**2).sum()) * ((right**2).sum() + (lower**2).sum())
+    return (products / squares.sqrt().clamp_min(1e-12)).item()
+
+
+def spectra(maps: Tensor) -> Tensor:
+    """The power of each spatial frequency in maps [n, rows, columns] → the same, frequency 0 in the middle."""
+    return torch.fft.fftshift(torch.fft.fft2(maps).abs() ** 2, dim=(1, 2))
+
+
+def mean_frequency(maps: Tensor) -> Tensor:
+    """The mean spatial frequency of each map [n, rows, columns] → [n], in cycles per patch, weighted by power.
+
+    0 is a constant map, 0.5 along an axis is the finest chequerboard that the grid can hold.
+    """
+    _, rows, columns = maps.shape
+    vertical = torch.fft.fftfreq(rows, device=maps.device)[:, None]
+    horizontal = torch.fft.fftfreq(columns, device=maps.device)[None, :]
+    frequency = (vertical**2 + horizontal**2).sqrt()  # [rows, columns]
+    power = torch.fft.fft2(maps).abs() ** 2
+    return (power * frequency).sum(dim=(1, 2)) / power.sum(dim=(1, 2)).clamp_min(1e-12)
+
+
+def opposite_pairs(maps: Tensor) -> list[tuple[int, int, float]]:
+    """Pair each map [n, rows, columns] with the one most opposite to it, the most opposite pair first.
+
+    Returns (unit, unit, cosine similarity); -1 is an exact inverse. Every unit stands in one pair, save the last one of
+    an odd number. Source: paper, figure 5.
+    """
+    directions = F.normalize(maps.flatten(1), dim=1)
+    cosines = directions @ directions.T
+    cosines.fill_diagonal_(torch.inf)
+    pairs = []
+    for _ in range(len(maps) // 2):
+        first, second = divmod(cosines.argmin().item(), len(maps))
+        pairs.append((first, second, cosines[first, second].item()))
+        cosines[[first, second]] = torch.inf
+        cosines[:, [first, second]] = torch.inf
+    return pairs
