@@ -36,7 +36,7 @@ class Release:
 JPEG_COPY = "CIFAR-10 (JPEG copy: quality 75, chroma subsampled, and so lossy)"
 CIFAR = "--dataset folder --data_dir data/cifar10-jpeg --recipe strong --patch_size 4 --n_layers 4 --n_channel 96"
 CIFAR += " --n_hidden_token 64 --n_hidden_channel 192 --norm channels"
-MNIST = "--dataset mnist --recipe strong --norm channels"
+MNIST = "--dataset mnist --recipe strong --n_epochs 12 --norm channels"
 RELEASES = {
     "digits": Release("the digits of scikit-learn", "--dataset digits --recipe strong", SEEDS),
     "mnist": Release(

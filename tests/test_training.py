@@ -1,6 +1,7 @@
 """The loop: what it computes, that it learns, and that it continues bit for bit."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,14 +9,29 @@ import torch.nn.functional as F
 
 from mixer import evaluate, fit, predict
 from mixer.data import load
-from mixer.training import RECIPES, Recipe, Trainer, choose_device, choose_precision, choose_recipe, parameter_groups
+from mixer.training import (
+    RECIPES,
+    Recipe,
+    Trainer,
+    choose_device,
+    choose_precision,
+    choose_recipe,
+    make_optimisers,
+    parameter_groups,
+    stochastic_depth,
+)
 from tests.helpers import small_data, small_model
 
-STRONG = Recipe(3, 8, 1e-2, weight_decay=0.1, warm_up=0.2, label_smoothing=0.1, clip=0.5, padding=1)
+AFFINE = Recipe(3, 8, 1e-2, weight_decay=0.1, warm_up=0.2, label_smoothing=0.1, clip=0.5, affine=1.0, ema=0.9)
+PHOTOGRAPHS = replace(
+    AFFINE, padding=1, flip=True, random_augment=True, cutmix=0.5, drop_path=0.5, muon_lr=0.02, affine=0.0
+)
 
 
-def trainer(recipe, seed=1, model=None):
-    return Trainer(model or small_model(), small_data(), recipe, seed, "cpu", "fp32")
+def trainer(recipe, seed=1, model=None, **options):
+    """A run on small images; where the recipe crops, they count as photographs."""
+    data = small_data(name="folder" if recipe.padding else "small")
+    return Trainer(model or small_model(), data, recipe, seed, "cpu", "fp32", **options)
 
 
 def test_the_seed_recipe_is_plain_adam():
@@ -48,7 +64,10 @@ def test_the_seed_recipe_is_plain_adam():
 def test_seed_recipe_is_that_of_the_origin():
     seed = RECIPES["seed"]
     assert (seed.lr, seed.batch_size, seed.n_epochs) == (1e-3, 256, 20)
-    assert (seed.weight_decay, seed.warm_up, seed.padding, seed.clip, seed.label_smoothing) == (0, None, 0, None, 0)
+    assert vars(seed) == vars(Recipe(20, 256, 1e-3))
+    plain = (seed.weight_decay, seed.warm_up, seed.clip, seed.label_smoothing, seed.ema, seed.muon_lr)
+    assert plain == (0, None, None, 0, 0, None)
+    assert not (seed.padding or seed.flip or seed.affine or seed.random_augment or seed.cutmix or seed.drop_path)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +95,7 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("recipe", [Recipe(3, 8), STRONG], ids=["seed", "strong"])
+@pytest.mark.parametrize("recipe", [Recipe(3, 8), AFFINE, PHOTOGRAPHS], ids=["seed", "affine", "photographs"])
 @pytest.mark.parametrize("stop_at", [1, 4, 5, 7, 10, 14])
 def test_a_run_stopped_at_any_step_continues_bit_for_bit(recipe, stop_at):
     unbroken = trainer(recipe)
@@ -102,12 +121,14 @@ def test_a_run_stopped_at_any_step_continues_bit_for_bit(recipe, stop_at):
 
 def test_the_seed_decides_and_nothing_else_does():
     torch.manual_seed(123)
-    one = trainer(STRONG)
+    one = trainer(PHOTOGRAPHS)
+    expected = torch.rand(1, generator=torch.Generator().set_state(torch.get_rng_state()))
     list(one)
+    assert torch.rand(1) == expected  # the caller's random numbers are untouched
     torch.manual_seed(456)
-    two = trainer(STRONG)
+    two = trainer(PHOTOGRAPHS)
     list(two)
-    other = trainer(STRONG, seed=2)
+    other = trainer(PHOTOGRAPHS, seed=2)
     list(other)
     assert torch.equal(weights(one.model), weights(two.model))
     assert not torch.equal(weights(one.model), weights(other.model))
@@ -121,8 +142,101 @@ def test_every_step_draws_its_own_augmentation(monkeypatch):
         return images
 
     monkeypatch.setattr("mixer.training.augment", record)
-    list(trainer(STRONG))
+    list(trainer(AFFINE))
     assert len(seeds) == len(set(seeds)) == 15
+
+
+def test_digits_are_turned_and_photographs_cropped_and_mirrored(monkeypatch):
+    changes = []
+
+    def record(images, generator, *change):
+        changes.append(change)
+        return images
+
+    monkeypatch.setattr("mixer.training.augment", record)
+    recipe = Recipe(1, 40, padding=2, flip=True, affine=0.5)
+    for name in ("digits", "cifar10"):
+        list(Trainer(small_model(), small_data(name=name), recipe, 1, "cpu", "fp32"))
+    assert changes == [(0, False, 0.5), (2, True, 0.0)]
+
+
+def test_the_model_is_the_running_mean_of_what_is_trained():
+    run = trainer(AFFINE)
+    mean = weights(run.model).clone()
+    assert run.learner is not run.model
+    original = run.train_step
+
+    def followed(images, labels):
+        nonlocal mean
+        result = original(images, labels)
+        kept = min(0.9, run.step / (run.step + 9))
+        mean = kept * mean + (1 - kept) * weights(run.learner)
+        return result
+
+    run.train_step = followed
+    list(run)
+    assert torch.allclose(weights(run.model), mean, atol=1e-6)
+    assert not torch.allclose(weights(run.model), weights(run.learner), atol=1e-3)
+
+
+def test_snapshots_begin_with_the_first_weights_and_end_with_the_last():
+    run = trainer(AFFINE, n_snapshots=5)
+    first = {name: w.clone().half() for name, w in run.model.state_dict().items()}
+    list(run)
+    assert list(run.snapshots) == [0, 1, 4, 8, 15]
+    last = run.model.state_dict()
+    names = [f"layers.0.token_mixing.fc{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")]
+    assert list(run.snapshots[15]) == names
+    for name in names:
+        assert torch.equal(run.snapshots[0][name], first[name])
+        assert torch.equal(run.snapshots[15][name], last[name].half())
+    again = trainer(AFFINE, n_snapshots=5)
+    again.load_state(*run.state())
+    assert list(again.snapshots) == list(run.snapshots)
+    assert torch.equal(again.snapshots[4][names[0]], run.snapshots[4][names[0]])
+
+
+def test_stochastic_depth_skips_blocks_keeps_their_mean_and_ends():
+    model, images = small_model(n_layers=2).train(), torch.randn(1, 1, 4, 4).expand(4000, -1, -1, -1)
+    whole = model.forward_intermediates(images)[1]
+    seen = []
+    handle = model.layers[1].channel_mixing.register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0]))
+    torch.manual_seed(0)
+    with stochastic_depth(model, 0.8):
+        model(images)
+        model.eval()
+        assert torch.allclose(model(images), model.train().forward_intermediates(images)[0], atol=1e-6)
+    handle.remove()
+    assert not any(len(block._forward_hooks) for block in model.modules())
+    tokens = whole["tokens"]
+    skipped = torch.isclose(seen[0], tokens, atol=1e-7).flatten(1).all(dim=1).float().mean()
+    assert skipped == pytest.approx(0.2 * 0.4 * 0.6, abs=0.02)  # all three blocks before it
+    with stochastic_depth(model, 0.8):
+        update = model.layers[1].channel_mixing(tokens) - tokens
+    expected = model.layers[1].channel_mixing(tokens) - tokens
+    assert (update.flatten(1).abs().sum(dim=1) == 0).float().mean() == pytest.approx(0.8, abs=0.03)
+    assert torch.allclose(update.mean(dim=0), expected.mean(dim=0), atol=0.15 * expected.abs().max().item())
+
+
+def test_muon_trains_the_mixing_matrices_and_adam_the_rest():
+    model = small_model()
+    muon, adam = make_optimisers(model, replace(RECIPES["strong"], muon_lr=0.02), fused=True)
+    names = {id(p): name for name, p in model.named_parameters()}
+    by_muon = {names[id(p)] for group in muon.param_groups for p in group["params"]}
+    by_adam = {names[id(p)] for group in adam.param_groups for p in group["params"]}
+    assert by_muon == {f"layers.0.{block}_mixing.fc{i}.weight" for block in ("token", "channel") for i in (1, 2)}
+    assert by_adam == set(names.values()) - by_muon
+    assert all(group["weight_decay"] == 0.2 for group in muon.param_groups)
+
+
+def test_compiled_training_gives_the_same_weights(monkeypatch):
+    original, compiled = torch.compile, []
+    monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or original(model, backend="eager"))
+    plain, fast = trainer(AFFINE), trainer(AFFINE, compile=True)
+    list(plain)
+    list(fast)
+    assert compiled == [fast.learner]
+    assert torch.allclose(weights(plain.model), weights(fast.model), atol=1e-5)
 
 
 def test_rate_warms_up_and_falls():
@@ -190,7 +304,8 @@ def test_bad_choices():
     with pytest.raises(ValueError, match="recipe 'best' is not known; choose one of seed, strong"):
         fit(small_model(), small_data(), "best")
     bad = dict(lr=[0, math.nan], n_epochs=[0, 1.5], batch_size=[-1], weight_decay=[-1, math.nan], padding=[-1, 1.5])
-    bad |= dict(clip=[0, -1], warm_up=[-1, 2], label_smoothing=[-1, 1])
+    bad |= dict(clip=[0, -1], warm_up=[-1, 2], label_smoothing=[-1, 1], affine=[-1], cutmix=[-0.1, 1.1])
+    bad |= dict(drop_path=[-1, 1], ema=[1], muon_lr=[0, math.inf])
     for name, values in bad.items():
         for value in values:
             with pytest.raises(ValueError, match=f"{name} is {value}; it must be"):
