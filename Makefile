@@ -6,10 +6,10 @@ export OMP_NUM_THREADS := 1
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := $(wildcard mixer/*.py) requirements.txt
+CODE := $(wildcard mixer/*.py mixer/weights/*) requirements.txt
 PAGES := _config.yml _toc.yml $(wildcard book/*.ipynb book/*.md book/*.bib book/_static/*)
 
-.PHONY: book test lint benchmark notebooks clean
+.PHONY: book test lint benchmark notebooks weights clean
 
 book: _build/.built
 	@echo "The book is built. Open it in a browser:"
@@ -29,6 +29,10 @@ notebooks: .venv/.installed  # execute every chapter in place, before it is comm
 	$(BIN)/ruff format book
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.coalesce_streams=True book/*.ipynb
+
+DATA ?= data
+weights: .venv/.installed  # train the shipped weights anew: hours; goes on where it was stopped. DATA is the data's folder
+	$(BIN)/python -m mixer.release --data_dir $(DATA)
 
 clean:
 	rm -rf _build

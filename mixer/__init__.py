@@ -2,6 +2,7 @@
 
 from mixer.checkpoint import load as load_checkpoint
 from mixer.checkpoint import save as save_checkpoint
+from mixer.checkpoint import shipped as shipped_weights
 from mixer.convolution import ConvolutionalMixer, from_convolution, to_convolution
 from mixer.data import Split, augment
 from mixer.data import load as load_data
@@ -38,5 +39,6 @@ __all__ = [
     "predict",
     "save_checkpoint",
     "seeded",
+    "shipped_weights",
     "to_convolution",
 ]

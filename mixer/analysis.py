@@ -1,7 +1,7 @@
 """What token mixing learned: its weights as maps on the grid of patches, how they pair up, how smooth they are.
 
-A row of W₁ has one weight per patch, so it can be drawn as a map of the image: where a hidden unit looks. A column of W₂
-is a map too: where the unit writes its answer. Source: paper, section 3.5 and figure 5.
+A row of W₁ has one weight per patch, so it can be drawn as a map of the image: where a hidden unit looks. A column of
+W₂ is a map too: where the unit writes its answer. Source: paper, section 3.5 and figure 5.
 """
 
 import torch

@@ -100,6 +100,11 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     return tensors, json.loads(text)
 
 
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a whole file, in hexadecimal."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def snapshots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     """The token-mixing weights along a training run: step → weights by name, from the tensors of a checkpoint.
 

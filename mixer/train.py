@@ -234,8 +234,8 @@ def hardware(trainer: Trainer) -> str:
         name = torch.cuda.get_device_name(trainer.device)
     else:
         name = f"{os.cpu_count()}-core {platform.machine()} CPU, {torch.backends.cpu.get_cpu_capability()}"
-        name += f", {torch.get_num_threads()} threads" if trainer.device.type == "cpu" else f", {trainer.device.type}"
-    count = f", {trainer.n_processes} processes" if trainer.n_processes > 1 else ""
+        name += f", threads: {torch.get_num_threads()}" if trainer.device.type == "cpu" else f", {trainer.device.type}"
+    count = f", processes: {trainer.n_processes}" if trainer.n_processes > 1 else ""
     return f"{name}{count}, {str(trainer.dtype).removeprefix('torch.')}"
 
 

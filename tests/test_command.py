@@ -287,3 +287,55 @@ def test_a_terminal_that_cannot_write_every_letter(tmp_path):
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    options = ["--recipe", "strong", "--n_epochs", "2", "--num_threads", "1"]
+    assert train(*options, "--out", tmp_path / "one")[0] == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, ROOT / "train.py", *options, "--out", tmp_path / "two"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "processes: 2" in done.stdout
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-2, atol=2e-3)
+    for one, two in zip(history(tmp_path / "one"), history(tmp_path / "two"), strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+        assert two["train_accuracy"] == pytest.approx(one["train_accuracy"], abs=0.005)
+
+
+def test_tensorboard_gets_the_history(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    assert train(*QUICK, "--n_epochs", 2, "--tensorboard", "--out", out)[0] == 0
+    events = EventAccumulator(str(out)).Reload()
+    for name in ("train_loss", "validation_accuracy", "lr"):
+        expected = [(record["epoch"], pytest.approx(record[name])) for record in history(out)]
+        assert [(event.step, event.value) for event in events.Scalars(name)] == expected
+
+
+def test_every_run_keeps_snapshots_also_when_it_is_resumed(tmp_path):
+    out = tmp_path / "run"
+    assert train(*QUICK, "--n_epochs", 4, "--out", out)[0] == 0
+    tensors, about = checkpoint.read(out / "checkpoint.safetensors")
+    snapshots = checkpoint.snapshots(tensors)
+    assert len(snapshots) == 12
+    assert max(snapshots) == about["step"]
+    assert train("--resume", out, "--n_epochs", 5)[0] == 0
+    later = checkpoint.snapshots(checkpoint.read(out / "checkpoint.safetensors")[0])
+    assert set(snapshots) < set(later)
+
+
+def test_shuffled_pixels_and_hidden_sizes_are_options(tmp_path):
+    sizes = ["--n_hidden_token", 3, "--n_hidden_channel", 5]
+    for shuffle in ("global", "patches"):
+        out = tmp_path / shuffle
+        assert train(*QUICK, *sizes, "--n_epochs", 1, "--shuffle", shuffle, "--out", out)[0] == 0
+        model, about = load_checkpoint(out / "checkpoint.safetensors")
+        assert (model.config["n_hidden_token"], model.config["n_hidden_channel"]) == (3, 5)
+        images = load_data("digits").shuffled(shuffle, 2)
+        assert about["metrics"]["test_accuracy"] == evaluate(model, images, images.test)["accuracy"]
+    status, _, stderr = train("--resume", out, "--shuffle", "none")
+    assert status == 2 and "--shuffle is none, but the run to resume has patches" in stderr

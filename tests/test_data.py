@@ -318,3 +318,66 @@ def test_bad_arguments():
         data.load("digits", image_size=16)
     with pytest.raises(ValueError, match="image_size is 0; it must be a whole number of pixels from 1 to 4096"):
         data.load("folder", "anywhere", image_size=0)
+
+
+def test_affine_changes_are_small_differ_by_image_and_follow_their_generator():
+    image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
+    image[:, :, 10:18, 12:16] = 255
+    images = image.expand(300, -1, -1, -1)
+    once, again = (data.augment(images, torch.Generator().manual_seed(3), affine=1.0) for _ in range(2))
+    assert torch.equal(once, again) and once.dtype == torch.float32
+    assert not torch.equal(once[0], once[1])
+    mass = once.sum(dim=(1, 2, 3)) / image.sum()
+    assert 0.6 < mass.min() < mass.max() < 1.6  # scales of 0.85 to 1.15, squared, and the shear
+    rows = (once * torch.arange(28.0).view(28, 1)).sum(dim=(1, 2, 3)) / once.sum(dim=(1, 2, 3)) - 13.5
+    assert 2 < rows.abs().max() < 4  # a tenth of 28 pixels, and what scaling adds
+    same = data.augment(image, torch.Generator(), affine=1e-9)
+    assert torch.allclose(same, image.float(), atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_random_augment_changes_images_and_keeps_their_kind(channels):
+    images = torch.randint(
+        0, 256, (64, channels, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    torch.manual_seed(0)
+    changed = data.random_augment(images)
+    assert changed.shape == images.shape and changed.dtype == torch.uint8
+    parts = zip(changed.chunk(8), images.chunk(8), strict=True)
+    assert sum(not torch.equal(part, original) for part, original in parts) >= 5
+
+
+def test_cutmix_mixes_targets_as_it_mixes_pixels():
+    images = (torch.arange(4, dtype=torch.uint8) * 50).view(4, 1, 1, 1).expand(4, 1, 20, 20)
+    torch.manual_seed(0)
+    mixed, targets = data.cutmix(images.contiguous(), torch.arange(4), 4)
+    assert mixed.dtype == torch.uint8 and targets.shape == (4, 4)
+    for i in range(4):
+        shares = torch.stack([(mixed[i] == value * 50).float().mean() for value in range(4)])
+        assert torch.allclose(targets[i], shares, atol=1e-6)
+
+
+def test_patches_keep_together_when_they_are_shuffled():
+    order = data.pixel_order("patches", (8, 12), 4)
+    assert sorted(order.tolist()) == list(range(96))
+    patches = order.view(2, 4, 3, 4).permute(0, 2, 1, 3).reshape(6, 16)
+    homes = patches // 12 // 4 * 3 + patches % 12 // 4
+    assert (homes == homes[:, :1]).all()  # every new patch holds the pixels of one old patch
+    assert sorted(homes[:, 0].tolist()) == list(range(6)) != homes[:, 0].tolist()
+    within = patches // 12 % 4 * 4 + patches % 12 % 4
+    assert (within == within[0]).all() and within[0].tolist() != list(range(16))
+    everywhere = data.pixel_order("global", (8, 12))
+    assert sorted(everywhere.tolist()) == list(range(96)) != everywhere.tolist()
+    assert data.pixel_order("none", (8, 12)) is None
+    with pytest.raises(ValueError, match="shuffle is 'rows'; choose one of none, patches, global"):
+        data.pixel_order("rows", (8, 12))
+
+
+def test_shuffled_pixels_are_what_a_model_sees():
+    digits = data.load("digits")
+    mixed = digits.shuffled("global")
+    images = digits.test.images[:5]
+    plain, seen = digits.normalise(images), mixed.normalise(images)
+    assert torch.equal(seen.flatten(2), plain.flatten(2)[:, :, mixed.pixel_order])
+    assert torch.equal(mixed.test.images, digits.test.images)
+    assert mixed.fingerprint != digits.fingerprint == digits.shuffled("none").fingerprint

@@ -7,11 +7,13 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-CHAPTERS = sorted((ROOT / "book").glob("*.ipynb"))
+PAGES = sorted((ROOT / "book").glob("*.ipynb"))
+CHAPTERS = [page for page in PAGES if page.stem[0].isdigit()]  # the others are appendices, without exercises
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
 TABLE_OF_CONTENTS = yaml.safe_load((ROOT / "_toc.yml").read_text())
 
-pytestmark = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
 
 def cells(path, kind="code"):
@@ -30,16 +32,19 @@ def printed(cell):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
+@each_page
 def test_it_is_in_the_table_of_contents(path):
     assert f"book/{path.stem}" in [chapter["file"] for chapter in TABLE_OF_CONTENTS["chapters"]]
 
 
+@each_page
 def test_it_begins_with_the_same_set_up(path):
     first = cells(path)[0]
     assert first.source == cells(CHAPTERS[0])[0].source
     assert f"git+{CONFIG['repository']['url']}" in first.source
 
 
+@each_page
 def test_it_was_executed_in_order_and_without_error(path):
     assert [cell.execution_count for cell in cells(path)] == list(range(1, len(cells(path)) + 1))
     for cell in cells(path):
@@ -48,6 +53,7 @@ def test_it_was_executed_in_order_and_without_error(path):
             assert output.get("name") != "stderr", cell.source
 
 
+@each_page
 def test_every_figure_has_alt_text(path):
     for cell in cells(path):
         if any("image/png" in output.get("data", {}) for output in cell.outputs):
@@ -55,6 +61,7 @@ def test_every_figure_has_alt_text(path):
             assert len(alt.split()) >= 5, cell.source
 
 
+@each_page
 def test_cells_are_short_and_well_explained(path):
     lines = [len(code_lines(cell)) for cell in cells(path)]
     words = sum(len(cell.source.split()) for cell in cells(path, "markdown"))
@@ -64,11 +71,13 @@ def test_cells_are_short_and_well_explained(path):
     assert path.stat().st_size < 1_000_000
 
 
+@each_page
 def test_few_outputs_are_exempt_from_comparison(path):
     exempt = [cell for cell in cells(path) if "nbval-ignore-output" in tags(cell)]
     assert len(exempt) <= len(cells(path)) / 10
 
 
+@each_chapter
 def test_exercises_pass_solved_and_fail_unsolved(path):
     """The outputs that nbval reproduces: each stub is told what is missing, each solution is accepted."""
     kinds = [kind for cell in cells(path) for kind in tags(cell) if kind in ("check", "exercise", "solution")]
@@ -82,6 +91,7 @@ def test_exercises_pass_solved_and_fail_unsolved(path):
             assert printed(cell) == "Correct.\n", cell.source
 
 
+@each_chapter
 def test_it_asks_for_predictions(path):
     text = "\n".join(cell.source for cell in cells(path, "markdown"))
     assert text.count("<b>Predict first:</b>") >= 3
