@@ -267,7 +267,7 @@ def read_run(folder: Path | None) -> dict:
     if folder is None:
         return {"options": {}, "metrics": {}}
     _, stored = checkpoint.read(folder / CHECKPOINT)
-    if not {"options", "metrics", "command", "fingerprint", "step", "scaler"} <= stored.keys():
+    if not {"options", "metrics", "command", "fingerprint", "step", "seconds", "scaler"} <= stored.keys():
         raise ValueError(f"{folder / CHECKPOINT} holds a model but no run; it can be loaded, not resumed")
     return stored
 

@@ -373,14 +373,13 @@ class Trainer:
                 start = time.perf_counter()
                 n_before = self.step % self.steps_per_epoch * self.recipe.batch_size
                 self.train_epoch(bar)
+                if self.epoch == epoch and self.n_processes > 1:
+                    torch.distributed.all_reduce(self.sums)
+                loss, n_correct = self.sums.tolist()  # waits for the device
                 seconds = time.perf_counter() - start
                 self.seconds += seconds
                 if self.epoch < epoch:
                     return
-                if self.n_processes > 1:
-                    torch.distributed.all_reduce(self.sums)
-                loss, n_correct = self.sums.tolist()  # waits for the device
-                seconds = time.perf_counter() - start
                 validation = evaluate(self.model, self.data, self.data.validation, self.dtype)
                 if not math.isfinite(loss + validation["loss"]):
                     raise FloatingPointError(f"the loss is no longer a number in epoch {epoch}; choose a smaller lr")
@@ -441,7 +440,8 @@ def make_optimisers(model: nn.Module, recipe: Recipe, fused: bool) -> list[torch
         ids = {id(w) for w in hidden if w.dim() == 2}
         mixing = [w for w in decayed["params"] if id(w) in ids]
         decayed["params"] = [w for w in decayed["params"] if id(w) not in ids]
-        optimisers = [torch.optim.Muon(mixing, lr=recipe.muon_lr, weight_decay=recipe.weight_decay)]
+        if mixing:  # the convolutional twin has no matrices
+            optimisers = [torch.optim.Muon(mixing, lr=recipe.muon_lr, weight_decay=recipe.weight_decay)]
     optimisers.append(torch.optim.AdamW([decayed, others], lr=recipe.lr, fused=fused))
     for optimiser in optimisers:
         for group in optimiser.param_groups:

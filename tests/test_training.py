@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mixer import evaluate, fit, predict
+from mixer import evaluate, fit, predict, to_convolution
 from mixer.data import load
 from mixer.training import (
     RECIPES,
@@ -226,6 +226,11 @@ def test_muon_trains_the_mixing_matrices_and_adam_the_rest():
     assert by_muon == {f"layers.0.{block}_mixing.fc{i}.weight" for block in ("token", "channel") for i in (1, 2)}
     assert by_adam == set(names.values()) - by_muon
     assert all(group["weight_decay"] == 0.2 for group in muon.param_groups)
+
+
+def test_the_convolutional_twin_trains_by_the_strong_recipe():
+    run = trainer(choose_recipe("strong", n_epochs=30, batch_size=16, padding=0), model=to_convolution(small_model()))
+    assert list(run)[-1]["validation_accuracy"] > 0.8
 
 
 def test_compiled_training_gives_the_same_weights(monkeypatch):
