@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import mixer  # noqa: F401  (before timm: it makes torchvision importable beside a CPU-only torch)
+from tests.browser import Tab, started
 
 torch.set_num_threads(1)  # the models are tiny: a second thread only waits for the first
 
@@ -25,3 +26,18 @@ def served(tmp_path):
     yield folder, f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    with started() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def tab(browser):
+    """An empty page; when the test ends, nothing may have failed in it and nothing may have left the disk."""
+    tab = Tab(browser)
+    yield tab
+    tab.page.close()
+    assert tab.problems == []

@@ -1,0 +1,52 @@
+"""A real browser for the tests: Chromium, driven by Playwright, with no way out of this machine."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+
+
+def find_chromium() -> str | None:
+    """The path of the browser: $CHROMIUM, or one that is installed; None leaves it to Playwright's own."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+@contextmanager
+def started() -> Iterator[Browser]:
+    """A running browser; without one the tests fail, they are not skipped."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=[*FLAGS, "--no-first-run"])
+        yield browser
+        browser.close()
+
+
+class Tab:
+    """A page that writes down every error and every request that leaves the disk."""
+
+    def __init__(self, browser: Browser, **options):
+        self.page: Page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
+        self.problems: list[str] = []
+        self.page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
+        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
+        self.page.on("request", lambda request: self._note(request.url))
+
+    def _note(self, url: str) -> None:
+        if not url.startswith(("file:", "data:", "blob:", "about:")):
+            self.problems.append(f"request of {url}")
+
+    def open(self, path: Path) -> Page:
+        self.page.goto(path.as_uri())
+        return self.page
+
+
+def write_page(path: Path, *figures) -> Path:
+    """A page that holds nothing but live figures, as they stand in the built book."""
+    body = "\n".join(figure.to_html() for figure in figures)
+    path.write_text(f"<!doctype html><html data-theme='light'><meta charset='utf-8'><body>{body}</body></html>")
+    return path
