@@ -1,25 +1,42 @@
-// PatchExplorer: every number of an image walks from its place in the image to its place in the table of patches.
+// PatchExplorer: an image, its table of patches, and every number on its way from the one to the other.
 
-const STAGES = ["the image", "cut into patches", "channel by channel", "one row a patch"];
-const GAP = 0.35; // between patches, in pixels of the image
+const STAGES = ["image", "cut", "axes exchanged", "table"];
+const LIT = "#ffb000";
+const DARKNESS = "#000"; // behind the numbers: red, green and blue add up to the colour of the image on it
 
-/** Where each number of the image stands at each stage, in units of one pixel: [x, y] by stage, for every number. */
+/** Where each number of an image stands at each stage, [x, y] in pixels of the image, and how far all of them reach. */
 function places([C, H, W], P) {
-  const [rows, columns] = [H / P, W / P];
-  const all = [];
+  const columns = W / P;
+  const gap = P * 0.4;
+  const stops = STAGES.map(() => []);
+  const tokens = [];
   for (let c = 0; c < C; c++)
     for (let y = 0; y < H; y++)
       for (let x = 0; x < W; x++) {
         const [row, column] = [Math.floor(y / P), Math.floor(x / P)];
-        const token = row * columns + column;
-        const pixel = (c * P + (y % P)) * P + (x % P);
-        const cut = [x + column * GAP * P, y + row * GAP * P];
-        const apart = [cut[0] + c * (W + columns * GAP * P + 1), cut[1]];
-        all.push({ token, stops: [[x, y], cut, apart, [pixel, token]] });
+        const cut = [x + column * gap, y + row * gap];
+        tokens.push(row * columns + column);
+        stops[0].push([x, y]);
+        stops[1].push(cut);
+        stops[2].push([cut[0] + c * (W + columns * gap), cut[1]]);
+        stops[3].push([(c * P + (y % P)) * P + (x % P), row * columns + column]);
       }
-  const extent = (stage, axis) => Math.max(...all.map(({ stops }) => stops[stage][axis])) + 1;
-  const sizes = STAGES.map((_, stage) => [extent(stage, 0), extent(stage, 1)]);
-  return { all, sizes, rows, columns };
+  const reach = (points, axis) => points.reduce((far, point) => Math.max(far, point[axis]), 0) + 1;
+  return { P, tokens, stops, reaches: stops.map((points) => [reach(points, 0), reach(points, 1)]) };
+}
+
+/** How numbers are laid on a canvas at a stage: the size of one, and the corner. The table fills the canvas. */
+function fit(stage, [width, height], canvas) {
+  let [x, y] = [canvas.width / width, canvas.height / height];
+  if (stage < 3) x = y = Math.min(x, y);
+  return { size: [x, y], corner: [(canvas.width - width * x) / 2, (canvas.height - height * y) / 2] };
+}
+
+function frameLit(context, x, y, width, height) {
+  context.strokeStyle = LIT;
+  context.lineWidth = 3;
+  context.strokeRect(x + 1.5, y + 1.5, width - 3, Math.max(1, height - 3));
+  context.lineWidth = 1;
 }
 
 function render({ model, el }) {
@@ -29,15 +46,20 @@ function render({ model, el }) {
     const image = bytes(model.get("image"));
     if (image.length !== C * H * W) throw new Error("its image is damaged or incomplete");
     const sizes = model.get("patch_sizes");
+    const tint = (i) => {
+      const c = Math.floor(i / (H * W));
+      return C === 1 ? [image[i], image[i], image[i]] : [0, 1, 2].map((k) => (k === c ? image[i] : 0));
+    };
+    const tints = Array.from(image, (_, i) => `rgb(${tint(i)})`);
 
-    const nTokens = () => (H / model.get("patch_size")) * (W / model.get("patch_size"));
-    const light = (token) => put(model, "token", Math.max(0, Math.min(nTokens() - 1, token)));
+    const light = (token) => token !== model.get("token") && put(model, "token", token);
+    const nTokens = () => (H * W) / model.get("patch_size") ** 2;
     const patchSize = slider("Patch size", {
       max: sizes.length - 1,
       value: sizes.indexOf(model.get("patch_size")),
-      text: (i) => `${sizes[i]} × ${sizes[i]} pixels`,
+      text: (i) => `${sizes[i]} × ${sizes[i]}`,
       change(i) {
-        model.set("token", Math.min(model.get("token"), (H / sizes[i]) * (W / sizes[i]) - 1));
+        model.set("token", Math.min(model.get("token"), (H * W) / sizes[i] ** 2 - 1));
         put(model, "patch_size", sizes[i]);
       },
     });
@@ -48,108 +70,141 @@ function render({ model, el }) {
       text: (now) => STAGES[Math.round(now / 100)],
       change: (now) => put(model, "stage", now),
     });
-    const play = h("button", { type: "button", onclick: walk }, "Walk from image to table");
-    const picture = h("canvas", { width: 640, height: 360, role: "img", style: "width: 100%; touch-action: pan-y" });
-    const facts = h("p", { class: "mx-facts", role: "status" });
+    const play = h("button", { type: "button", onclick: walk }, "Play");
+
+    const scale = Math.ceil(384 / W); // of the image on its canvas
+    const whole = h("canvas", { width: W * scale, height: H * scale, role: "img", style: "width: 100%" });
+    const table = h("canvas", { width: 480, height: 320, role: "img", style: "width: 100%; height: 14rem" });
+    const way = h("canvas", { width: 720, height: 300, role: "img", style: "width: 100%" });
+    const tableTitle = h("p", { class: "mx-title" });
+    const wayTitle = h("p", { class: "mx-title" });
+    const facts = h("p", { role: "status" });
+    const hint =
+      "Point at a patch or at a row of the table to light up its token. Drag the step, or play it, to see every " +
+      "number walk from the image to its place in the table.";
+    const panel = (width, title, canvas) => h("div", { class: "mx-panel", style: `flex: ${width}` }, title, canvas);
     box.append(
-      h("div", { class: "mx-row" }, patchSize.el, token.el, stage.el, play),
-      picture,
+      h("div", { class: "mx-row" }, patchSize.el, token.el),
+      h(
+        "div",
+        { class: "mx-row" },
+        panel("1 1 10rem; max-width: 16rem", h("p", { class: "mx-title" }, "Image"), whole),
+        panel("2 1 16rem", tableTitle, table),
+      ),
       facts,
-      h("p", { class: "mx-note" }, "Point at a patch, or at a row of the table, to light up its token in both."),
+      wayTitle,
+      way,
+      h("div", { class: "mx-row" }, stage.el, play),
+      h("p", { class: "mx-note" }, hint),
     );
 
-    let known;
-    const layout = () => {
+    function point(canvas, find) {
+      canvas.addEventListener("pointermove", (event) => {
+        const frame = canvas.getBoundingClientRect();
+        const share = (at, start, length) => Math.max(0, Math.min(0.9999, (at - start) / length));
+        light(find(share(event.clientX, frame.left, frame.width), share(event.clientY, frame.top, frame.height)));
+      });
+    }
+    point(whole, (x, y) => {
       const P = model.get("patch_size");
-      if (known?.P !== P) known = { P, ...places(shape, P) };
-      return known;
-    };
-    /** Where numbers stand at a moment between two stages, and how large one is, so that all fit on the canvas. */
-    const view = () => {
-      const now = model.get("stage") / 100;
-      const [from, to] = [Math.floor(now), Math.ceil(now)];
-      const share = now - from;
-      const { sizes } = layout();
-      const between = (a, b) => a + share * (b - a);
-      // The table is drawn as wide as the canvas and as high as it, whatever its shape; images keep theirs.
-      const scale = (stage) => {
-        const [width, height] = sizes[stage];
-        const [x, y] = [picture.width / width, picture.height / height];
-        return stage === 3 ? [x, y] : [Math.min(x, y), Math.min(x, y)];
-      };
-      const [a, b] = [scale(from), scale(to)];
-      return { from, to, between, size: [between(a[0], b[0]), between(a[1], b[1])], a, b };
-    };
-    const place = (number, { from, to, between, a, b }) =>
-      [0, 1].map((axis) => between(number.stops[from][axis] * a[axis], number.stops[to][axis] * b[axis]));
+      return Math.floor((y * H) / P) * (W / P) + Math.floor((x * W) / P);
+    });
+    point(table, (_, y) => Math.floor(y * nTokens()));
 
+    let moving = false;
     function walk() {
       const start = model.get("stage") >= 300 ? 0 : model.get("stage");
-      if (stillness()) return put(model, "stage", start >= 300 ? 0 : Math.min(300, (Math.floor(start / 100) + 1) * 100));
+      if (stillness()) return put(model, "stage", 100 * (Math.floor(start / 100) + 1));
+      moving = !moving;
+      play.textContent = moving ? "Pause" : "Play";
       const began = performance.now();
       const move = () => {
-        if (!box.isConnected) return;
+        if (!moving || !box.isConnected) return;
         const now = Math.min(300, start + Math.round((performance.now() - began) / 15));
-        model.set("stage", now);
-        if (now < 300) requestAnimationFrame(move);
-        else model.save_changes();
+        put(model, "stage", now);
+        if (now < 300) return requestAnimationFrame(move);
+        moving = false;
+        play.textContent = "Play";
       };
       move();
     }
 
-    picture.addEventListener("pointermove", (event) => {
-      const frame = picture.getBoundingClientRect();
-      const x = ((event.clientX - frame.left) / frame.width) * picture.width;
-      const y = ((event.clientY - frame.top) / frame.height) * picture.height;
-      const now = view();
-      const under = layout().all.find((number) => {
-        const [left, top] = place(number, now);
-        return x >= left && x < left + now.size[0] && y >= top && y < top + now.size[1];
-      });
-      if (under && under.token !== model.get("token")) light(under.token);
-    });
+    let known;
+    const layout = (P) => (known?.P === P ? known : (known = places(shape, P)));
+    const copy = h("canvas");
+
+    function drawWhole(P, row, column) {
+      drawImage(copy, image, shape);
+      const context = whole.getContext("2d");
+      context.imageSmoothingEnabled = false;
+      context.drawImage(copy, 0, 0, whole.width, whole.height);
+      context.strokeStyle = "rgba(255, 255, 255, 0.5)";
+      for (let x = P; x < W; x += P) context.strokeRect(x * scale, -1, 0, whole.height + 2);
+      for (let y = P; y < H; y += P) context.strokeRect(-1, y * scale, whole.width + 2, 0);
+      frameLit(context, column * P * scale, row * P * scale, P * scale, P * scale);
+    }
+
+    function drawTable(P, chosen) {
+      const [rows, nPixels] = [nTokens(), C * P * P];
+      const { tokens, stops } = layout(P);
+      Object.assign(copy, { width: nPixels, height: rows });
+      const picture = copy.getContext("2d").createImageData(nPixels, rows);
+      tokens.forEach((row, i) => picture.data.set([...tint(i), 255], 4 * (row * nPixels + stops[3][i][0])));
+      copy.getContext("2d").putImageData(picture, 0, 0);
+      const context = table.getContext("2d");
+      context.imageSmoothingEnabled = false;
+      context.drawImage(copy, 0, 0, table.width, table.height);
+      frameLit(context, 0, (chosen * table.height) / rows, table.width, table.height / rows);
+      tableTitle.textContent = `Table: ${rows} tokens × ${nPixels} pixels`;
+    }
+
+    function drawWay(P, chosen) {
+      const now = model.get("stage") / 100;
+      const [from, to] = [Math.floor(now), Math.ceil(now)];
+      const { tokens, stops, reaches } = layout(P);
+      const [a, b] = [from, to].map((stage) => fit(stage, reaches[stage], way));
+      const mix = (x, y) => x + (now - from) * (y - x);
+      const size = [0, 1].map((axis) => mix(a.size[axis], b.size[axis]));
+      const at = (i, axis) =>
+        mix(a.corner[axis] + stops[from][i][axis] * a.size[axis], b.corner[axis] + stops[to][i][axis] * b.size[axis]);
+      const context = way.getContext("2d");
+      context.globalCompositeOperation = "source-over";
+      context.fillStyle = DARKNESS;
+      context.fillRect(0, 0, way.width, way.height);
+      context.globalCompositeOperation = "lighter";
+      for (let i = 0; i < tokens.length; i++) {
+        context.fillStyle = tints[i];
+        context.fillRect(at(i, 0), at(i, 1), size[0], size[1]);
+      }
+      context.globalCompositeOperation = "source-over";
+      context.strokeStyle = LIT;
+      tokens.forEach((owner, i) => owner === chosen && context.strokeRect(at(i, 0), at(i, 1), size[0], size[1]));
+    }
 
     return () => {
       const P = model.get("patch_size");
-      const chosen = Math.min(model.get("token"), nTokens() - 1);
+      const [rows, columns] = [H / P, W / P];
+      const chosen = Math.min(model.get("token"), rows * columns - 1);
+      const [row, column] = [Math.floor(chosen / columns), chosen % columns];
+      const step = Math.round(model.get("stage") / 100);
       patchSize.set(sizes.indexOf(P));
-      token.range(0, nTokens() - 1);
+      token.range(0, rows * columns - 1);
       token.set(chosen);
       stage.set(model.get("stage"));
-      const { all, rows, columns } = layout();
-      const now = view();
-      const context = picture.getContext("2d");
-      context.globalCompositeOperation = "source-over";
-      context.fillStyle = isDark() ? "#15171c" : "#30343c";
-      context.fillRect(0, 0, picture.width, picture.height);
-      context.globalCompositeOperation = "lighter"; // red, green and blue on one place add up to its colour
-      all.forEach((number, i) => {
-        const value = image[i];
-        const c = Math.floor(i / (H * W));
-        context.fillStyle = C === 1 ? `rgb(${value},${value},${value})` : `rgb(${[0, 1, 2].map((k) => (k === c ? value : 0))})`;
-        const [x, y] = place(number, now);
-        context.fillRect(x, y, now.size[0] + 0.1, now.size[1] + 0.1);
-      });
-      context.globalCompositeOperation = "source-over";
-      context.strokeStyle = "#ffb000";
-      context.lineWidth = 2;
-      const mine = all.filter((number) => number.token === chosen).map((number) => place(number, now));
-      const planes = model.get("stage") > 100 && model.get("stage") < 300 ? C : 1;
-      for (let c = 0; c < planes; c++) {
-        const part = mine.slice((c * mine.length) / planes, ((c + 1) * mine.length) / planes);
-        const [xs, ys] = [part.map(([x]) => x), part.map(([, y]) => y)];
-        const [left, top] = [Math.min(...xs), Math.min(...ys)];
-        context.strokeRect(left, top, Math.max(...xs) - left + now.size[0], Math.max(...ys) - top + now.size[1]);
-      }
-      const shapes = [
-        `[C_in, H, W] = [${C}, ${H}, ${W}]`,
-        `reshape to [C_in, H/P, P, W/P, P] = [${C}, ${rows}, ${P}, ${columns}, ${P}]`,
-        `permute to [H/P, W/P, C_in, P, P] = [${rows}, ${columns}, ${C}, ${P}, ${P}]`,
-        `reshape to [n_tokens, n_pixels] = [${rows * columns}, ${C * P * P}]`,
-      ];
-      const where = `token ${chosen} is the patch in row ${Math.floor(chosen / columns)}, column ${chosen % columns}`;
-      facts.textContent = `${shapes[Math.round(model.get("stage") / 100)]}; ${where}.`;
-      picture.setAttribute("aria-label", `${STAGES[Math.round(model.get("stage") / 100)]}; ${where}`);
+      drawWhole(P, row, column);
+      drawTable(P, chosen);
+      drawWay(P, chosen);
+      wayTitle.textContent = [
+        `The image: [C_in, H, W] = [${C}, ${H}, ${W}]`,
+        `reshape → [C_in, H/P, P, W/P, P] = [${C}, ${rows}, ${P}, ${columns}, ${P}]`,
+        `permute → [H/P, W/P, C_in, P, P] = [${rows}, ${columns}, ${C}, ${P}, ${P}]`,
+        `reshape → [n_tokens, n_pixels] = [${rows * columns}, ${C * P * P}]`,
+      ][step];
+      const grid = `row ${row}, column ${column} of the patch grid`;
+      facts.textContent = `Token ${chosen}: the patch in ${grid}, and row ${chosen} of the table.`;
+      whole.setAttribute("aria-label", `The image in ${rows} by ${columns} patches; that of token ${chosen} is framed.`);
+      table.setAttribute("aria-label", `The table, a row for each of ${rows * columns} tokens; row ${chosen} is framed.`);
+      way.setAttribute("aria-label", `Every number of the image on its way to the table, at the stage: ${STAGES[step]}.`);
     };
   });
 }

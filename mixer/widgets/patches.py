@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mixer.widgets.figure import Choice, LiveFigure, check_choice
 
-LARGEST = 96 * 96 * 3  # numbers in an image; each is drawn on its own
+LARGEST = 64 * 64 * 3  # numbers in an image; each is drawn on its own
 
 
 class PatchExplorer(LiveFigure):
