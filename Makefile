@@ -6,16 +6,16 @@ export OMP_NUM_THREADS := 1
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := $(wildcard mixer/*.py mixer/weights/*) requirements.txt
+CODE := $(wildcard mixer/*.py mixer/weights/* mixer/widgets/*) requirements.txt
 PAGES := _config.yml _toc.yml $(wildcard book/*.ipynb book/*.md book/*.bib book/_static/*)
 
-.PHONY: book test lint benchmark notebooks weights clean
+.PHONY: book test browser lint benchmark notebooks weights clean
 
 book: _build/.built
 	@echo "The book is built. Open it in a browser:"
 	@echo "file://$(CURDIR)/_build/html/index.html"
 
-test: .venv/.installed
+test: .venv/.installed browser
 	$(BIN)/python -m pytest -q
 
 lint: .venv/.installed
@@ -33,6 +33,11 @@ notebooks: .venv/.installed  # execute every chapter in place, before it is comm
 DATA ?= data
 weights: .venv/.installed  # train the shipped weights anew: hours; goes on where it was stopped. DATA is the data's folder
 	$(BIN)/python -m mixer.release --data_dir $(DATA)
+
+# The tests need a Chromium: the system's, or else Playwright's own.
+browser: .venv/.installed
+	@$(BIN)/python -m tests.browser || (apt-get update -qq && apt-get install -y -qq chromium) \
+		|| (sudo -n apt-get update -qq && sudo -n apt-get install -y -qq chromium) || $(BIN)/playwright install --with-deps chromium
 
 clean:
 	rm -rf _build

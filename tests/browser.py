@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,12 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 def find_chromium() -> str | None:
     """The path of the browser: $CHROMIUM, or one that is installed; None leaves it to Playwright's own."""
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def is_there() -> bool:
+    """Whether there is a browser for the tests."""
+    with sync_playwright() as playwright:
+        return bool(find_chromium()) or Path(playwright.chromium.executable_path).is_file()
 
 
 @contextmanager
@@ -50,3 +57,7 @@ def write_page(path: Path, *figures) -> Path:
     body = "\n".join(figure.to_html() for figure in figures)
     path.write_text(f"<!doctype html><html data-theme='light'><meta charset='utf-8'><body>{body}</body></html>")
     return path
+
+
+if __name__ == "__main__":
+    sys.exit(0 if is_there() else "there is no Chromium for the tests yet")

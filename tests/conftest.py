@@ -1,6 +1,10 @@
 import http.server
+import shutil
+import subprocess
+import sys
 import threading
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +12,7 @@ import torch
 import mixer  # noqa: F401  (before timm: it makes torchvision importable beside a CPU-only torch)
 from tests.browser import Tab, started
 
+ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)  # the models are tiny: a second thread only waits for the first
 
 
@@ -41,3 +46,18 @@ def tab(browser):
     yield tab
     tab.page.close()
     assert tab.problems == []
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory):
+    """The built book: the folder of its pages. The chapters' outputs are the committed ones, which nbval compares."""
+    source = tmp_path_factory.mktemp("book")
+    for name in ("book", "_extensions"):
+        shutil.copytree(ROOT / name, source / name)
+    config = (ROOT / "_config.yml").read_text()
+    (source / "_config.yml").write_text(config.replace("execute_notebooks: cache", 'execute_notebooks: "off"'))
+    shutil.copy(ROOT / "_toc.yml", source)
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-n", "-W", "--keep-going"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return source / "_build" / "html"
