@@ -317,6 +317,8 @@ export function put(model, name, value) {
  */
 export function live({ model, el }, traits, build) {
   const box = h("div", { class: "mx" });
+  // With this attribute JupyterLab leaves the keys to a control; without it an arrow key would move to the next cell.
+  box.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
   el.append(box);
   let frame = 0;
   let ended = false;
