@@ -49,7 +49,7 @@ RELEASES = {
     ),
     "cifar10-jpeg": Release(JPEG_COPY, f"{CIFAR} --n_epochs 20"),
     "cifar10-jpeg-shuffled": Release(
-        f"{JPEG_COPY}, all pixels of every image in one fixed random order", f"{CIFAR} --n_epochs 10 --shuffle global"
+        f"{JPEG_COPY}, all pixels of every image in one fixed random order", f"{CIFAR} --n_epochs 6 --shuffle global"
     ),
 }
 

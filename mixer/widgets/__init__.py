@@ -1,5 +1,8 @@
 """Live figures: widgets in Jupyter and Colab, and alive in a static page too."""
 
+from mixer.widgets.explorer import TokenMixingExplorer
+from mixer.widgets.flow import MixerFlow
 from mixer.widgets.patches import PatchExplorer
+from mixer.widgets.twin import ConvolutionTwin
 
-__all__ = ["PatchExplorer"]
+__all__ = ["ConvolutionTwin", "MixerFlow", "PatchExplorer", "TokenMixingExplorer"]

@@ -1,0 +1,103 @@
+"""One hidden unit of token mixing as a row of W1 and as a convolution kernel."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import traitlets
+from torch import Tensor
+
+from mixer.checkpoint import load
+from mixer.data import normalise
+from mixer.widgets.figure import Choice, LiveFigure, check_choice, sheet
+
+
+class ConvolutionTwin(LiveFigure):
+    """One hidden unit of token mixing, drawn as a row of W1 and as a kernel that covers the whole map.
+
+    Product by product, the two add up to the same number; with the bias and through GELU it is the unit's activation.
+
+    Traits: `unit`, the hidden unit; `channel`, the channel that it reads; `example`, the image; `n_added`, how many
+    products are added so far, from 0 to n_tokens.
+
+    Args:
+        path: a checkpoint with the mean and std of its data, as the training command writes it.
+        images: uint8 [n, C_in, H, W], as they come from the data set; the first is shown first.
+        layer: whose token mixing, counted from 0.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: the checkpoint or the images are not such, or there is no such layer.
+    """
+
+    MODULE = "twin.js"
+    images = traitlets.Bytes().tag(sync=True)  # uint8 [n, C_in, H, W]
+    normed = traitlets.Bytes().tag(sync=True)  # LN(X), float32 [n, n_channel, n_tokens]
+    W1 = traitlets.Bytes().tag(sync=True)  # float32 [n_hidden_token, n_tokens]
+    b1 = traitlets.Bytes().tag(sync=True)  # float32 [n_hidden_token]
+    shape = traitlets.List(traitlets.Int()).tag(sync=True)  # of an image, [C_in, H, W]
+    grid = traitlets.List(traitlets.Int()).tag(sync=True)  # of the patches, [rows, columns]
+    counts = traitlets.Dict().tag(sync=True)  # how many values each of the four traits below can have
+    layer = traitlets.Int().tag(sync=True)
+    gelu = traitlets.Unicode().tag(sync=True)
+    unit = Choice(0)
+    channel = Choice(0)
+    example = Choice(0)
+    n_added = Choice(0)
+
+    def __init__(self, path: str | Path, images: Tensor, layer: int = 0):
+        model, metadata = load(path)
+        check_choice("layer", layer, range(len(model.layers)))
+        if metadata.get("shuffle", "none") != "none" or not {"mean", "std"} <= metadata.keys():
+            raise ValueError(f"{path} lacks mean and std or shuffles pixels; choose one that train.py wrote unshuffled")
+        if images.dtype != torch.uint8 or images.shape[1:] != model.image_shape or not len(images):
+            expected = ", ".join(map(str, model.image_shape))
+            raise ValueError(f"the images are {images.dtype} {list(images.shape)}; they must be uint8 [n, {expected}]")
+        images = images.cpu()
+        with torch.no_grad():
+            _, results = model.forward_intermediates(normalise(images, metadata["mean"], metadata["std"]))
+            x = results[f"layers.{layer - 1}.channel_mixing" if layer else "tokens"]  # [n, n_tokens, n_channel]
+            block = model.layers[layer].token_mixing
+            normed = block.norm(x).transpose(1, 2)  # [n, n_channel, n_tokens]
+        self._hidden = results[f"layers.{layer}.token_mixing.hidden"]  # [n, n_channel, n_hidden_token]
+        n, n_channel, n_unit = self._hidden.shape
+        W1 = block.fc1.weight
+        super().__init__(
+            images=as_bytes(images),
+            normed=as_bytes(normed),
+            W1=as_bytes(W1),
+            b1=as_bytes(block.fc1.bias),
+            shape=list(model.image_shape),
+            grid=list(model.grid),
+            counts=dict(unit=n_unit, channel=n_channel, example=n, n_added=model.n_tokens + 1),
+            layer=layer,
+            gelu=model.config["gelu"],
+            unit=W1.norm(dim=1).argmax().item(),  # the largest weights make the clearest picture
+            n_added=model.n_tokens // 2,
+        )
+
+    @property
+    def activation(self) -> float:
+        """The activation of the unit on this channel of this image, as the model computes it."""
+        return self._hidden[self.example, self.channel, self.unit].item()
+
+    @traitlets.validate("unit", "channel", "example", "n_added")
+    def _check(self, proposal):
+        name = proposal.trait.name
+        return check_choice(name, proposal.value, range(self.counts[name]))
+
+    def still(self) -> tuple[np.ndarray, str]:
+        rows, columns = self.grid
+        normed = np.frombuffer(self.normed, np.float32).reshape(-1, self.counts["channel"], rows, columns)
+        values = normed[self.example, self.channel]
+        weights = np.frombuffer(self.W1, np.float32).reshape(-1, rows, columns)[self.unit]
+        words = (
+            f"Three maps of {rows} by {columns}: channel {self.channel} of an image, the kernel of hidden unit "
+            f"{self.unit}, and their products, which add up to the unit's answer."
+        )
+        return sheet(np.stack([values, weights, values * weights]), 3), words
+
+
+def as_bytes(numbers: Tensor) -> bytes:
+    """The numbers of a tensor in order, as they lie in memory."""
+    return numbers.detach().contiguous().numpy().tobytes()
