@@ -22,8 +22,9 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-benchmark: .venv/.installed  # training speed beside timm and mlp-mixer-pytorch, on all cores
+benchmark: .venv/.installed browser  # training beside timm and mlp-mixer-pytorch on all cores; the Mixer in the page
 	env --unset=OMP_NUM_THREADS $(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/flow.py
 
 notebooks: .venv/.installed  # execute every chapter in place, before it is committed
 	$(BIN)/ruff format book

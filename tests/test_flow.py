@@ -421,6 +421,8 @@ def test_without_token_mixing_the_answer_is_another(page):
     assert get(page, "mixing") == [False, True, True]
     assert get(page, "probabilities") != before
     assert "The token mixing of layer 0 is off." in status(page)
+    assert page.get_by_text("Inside layer 0, its token mixing off").is_visible()
+    assert "to 0.00." in page.locator(".mx-look").inner_text()
     assert pictures(page) != drawn
     page.get_by_role("checkbox", name="token mixing of layer 0").press("Space")
     settle(page)

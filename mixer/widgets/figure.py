@@ -1,8 +1,8 @@
 """What all live figures share: an anywidget that is also alive in a page without a kernel.
 
-A figure is one class here and one ES module beside it. With a kernel it is an ipywidgets widget, whose traits later cells
-read and set. Without one, `text/html` in its output holds the state, the same module and a still picture, and a small
-script gives the module a model made from that state.
+A figure is one class here and one ES module beside it. With a kernel it is an ipywidgets widget, whose traits later
+cells read and set. Without one, `text/html` in its output holds the state, the same module and a still picture, and a
+small script gives the module a model made from that state.
 """
 
 import base64

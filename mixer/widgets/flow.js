@@ -266,7 +266,7 @@ function makeInfluence(model, { H, W, rows, columns, nTokens, place }) {
   const heading = title();
   const ramp = h("span", { class: "mx-ramp", style: `background: linear-gradient(to right, #000, rgb(${INK}))` });
   const most = h("span");
-  const legend = note("Influence: 0", ramp, most, ". White frame: the token.");
+  const legend = note("Influence: 0 ", ramp, " to ", most, ". White frame: the token.");
   const token = slider("Token", { max: nTokens - 1, value: 0, text: place, change: (t) => put(model, "token", t) });
   canvas.addEventListener("click", (event) => {
     const [row, column] = cell(canvas, event, rows, columns);
@@ -290,7 +290,7 @@ function makeInfluence(model, { H, W, rows, columns, nTokens, place }) {
     context.strokeRect(x + 2, y + 2, width - 4, height - 4);
     token.set(chosen);
     sayIn(heading, `What token ${chosen} is mixed from`);
-    most.textContent = limit.toFixed(2);
+    sayIn(most, Math.max(...sizes).toFixed(2));
     canvas.setAttribute("aria-label", `The image with the influence on token ${chosen} in layer ${layer}. ${sources}`);
   };
   return { el: panel("mx-look", heading, canvas, token.el, legend), draw };
@@ -311,7 +311,7 @@ function makeLayer(model, mixer) {
   const grid = h("div", { class: "mx-tables" }, ...Object.values(tables).map(({ el }) => el));
   const heading = title();
   const draw = (scene) => {
-    sayIn(heading, `Inside layer ${scene.layer}`);
+    sayIn(heading, `Inside layer ${scene.layer}${scene.mixing[scene.layer] ? "" : ", its token mixing off"}`);
     map.draw(scene);
     for (const name in tables) tables[name].draw(scene.results[`layers.${scene.layer}.${name}`], scene);
   };

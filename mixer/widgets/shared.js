@@ -314,7 +314,7 @@ const newId = () => `mx-${++count}-${Math.random().toString(36).slice(2, 8)}`;
 export function slider(label, { min = 0, max, value, text = String, change }) {
   const id = newId();
   const input = h("input", { id, type: "range", min, max, step: 1 });
-  const output = h("output", { for: id });
+  const output = h("output", { for: id, "aria-live": "off" }); // aria-valuetext says the same
   const set = (now) => {
     input.value = now;
     output.textContent = text(Number(input.value));
