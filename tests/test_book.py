@@ -19,6 +19,13 @@ PAYLOAD = re.compile(r'<div class="mixer-figure">.*?<script type="application/js
 each_page = pytest.mark.parametrize("name", PAGES)
 
 
+def settle(page):
+    """Wait until every live figure of the page is alive, or says why it is not."""
+    page.wait_for_function(
+        "[...document.querySelectorAll('.mixer-figure')].every((figure) => figure.querySelector('.mx, [role=alert]'))"
+    )
+
+
 def assert_alive(page):
     """Every live figure of the page has its controls, and none shows a sentence about what went wrong."""
     figures = page.locator(".mixer-figure")
@@ -31,7 +38,7 @@ def assert_alive(page):
 @each_page
 def test_it_opens_from_the_disk(tab, book, name):
     page = tab.open(book / f"{name}.html")
-    page.wait_for_load_state("networkidle")
+    settle(page)
     assert_alive(page)
     assert page.locator("span.math, div.math").count() == page.locator("mjx-container").count()  # mathematics is set
 
@@ -40,7 +47,7 @@ def test_it_opens_from_the_disk(tab, book, name):
 def test_it_fits_a_narrow_screen_light_and_dark(browser, book, name):
     tab = Tab(browser, viewport={"width": 390, "height": 800}, color_scheme="light")
     page = tab.open(book / f"{name}.html")
-    page.wait_for_load_state("networkidle")
+    settle(page)
     pictures = {}
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
@@ -84,7 +91,7 @@ def test_a_figure_with_damaged_state_leaves_the_others_alive(tab, book, tmp_path
     broken = html.replace(payloads[0], payloads[0][: len(payloads[0]) // 2], 1)
     (book / "broken.html").write_text(broken, encoding="utf-8")
     page = tab.open(book / "broken.html")
-    page.wait_for_load_state("networkidle")
+    settle(page)
     figures = page.locator(".mixer-figure")
     assert figures.nth(0).locator("[role=alert]").is_visible()
     assert figures.nth(0).locator(".mixer-still").is_visible()
