@@ -7,7 +7,7 @@ export OMP_NUM_THREADS := 1
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := $(wildcard mixer/*.py mixer/weights/* mixer/widgets/*) requirements.txt
-PAGES := _config.yml _toc.yml $(wildcard book/*.ipynb book/*.md book/*.bib book/_static/*)
+PAGES := _config.yml _toc.yml $(wildcard _extensions/*.py book/*.ipynb book/*.md book/*.bib book/_static/*)
 
 .PHONY: book test browser lint benchmark notebooks weights clean
 
@@ -29,7 +29,7 @@ benchmark: .venv/.installed browser  # training beside timm and mlp-mixer-pytorc
 notebooks: .venv/.installed  # execute every chapter in place, before it is committed
 	$(BIN)/ruff format book
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
-		--ExecutePreprocessor.coalesce_streams=True book/*.ipynb
+		--ExecutePreprocessor.coalesce_streams=True --ExecutePreprocessor.store_widget_state=False book/*.ipynb
 
 DATA ?= data
 weights: .venv/.installed  # train the shipped weights anew: hours; goes on where it was stopped. DATA is the data's folder
