@@ -36,16 +36,18 @@ class Release:
 JPEG_COPY = "CIFAR-10 (JPEG copy: quality 75, chroma subsampled, and so lossy)"
 CIFAR = "--dataset folder --data_dir data/cifar10-jpeg --recipe strong --patch_size 4 --n_layers 4 --n_channel 96"
 CIFAR += " --n_hidden_token 48 --n_hidden_channel 192 --norm channels"
-MNIST = "--dataset mnist --recipe strong --norm channels"
+MNIST = "--dataset mnist --recipe strong"
 RELEASES = {
     "digits": Release("the digits of scikit-learn", "--dataset digits --recipe strong", SEEDS),
     "mnist": Release(
         "MNIST",
-        f"{MNIST} --n_epochs 12 --patch_size 4 --n_layers 4 --n_channel 64 --n_hidden_token 64 --n_hidden_channel 128",
+        f"{MNIST} --n_epochs 12 --norm channels --patch_size 4 --n_layers 4 --n_channel 64"
+        " --n_hidden_token 64 --n_hidden_channel 128",
     ),
     "mnist-14x14": Release(
         "MNIST",
-        f"{MNIST} --n_epochs 8 --patch_size 2 --n_layers 2 --n_channel 48 --n_hidden_token 40 --n_hidden_channel 96",
+        f"{MNIST} --norm channels --n_epochs 8 --patch_size 2 --n_layers 2 --n_channel 48"
+        " --n_hidden_token 40 --n_hidden_channel 96",
     ),
     "cifar10-jpeg": Release(JPEG_COPY, f"{CIFAR} --n_epochs 20"),
     "cifar10-jpeg-shuffled": Release(

@@ -1,6 +1,7 @@
 """A real browser for the tests: Chromium, driven by Playwright, with no way out of this machine."""
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+# What a live figure holds, in the HTML of a page: the state, the module and the style, as JSON.
+PAYLOAD = re.compile(r'<div class="mixer-figure">.*?<script type="application/json">(.*?)</script>', re.DOTALL)
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
 

@@ -1,20 +1,18 @@
 """The built book, opened from the disk in Chromium: nothing leaves the disk, nothing fails, every figure is alive."""
 
 import json
-import re
 
 import pytest
 import torch.nn.functional as F
 import yaml
 
 from mixer import load_data, shipped_weights
-from tests.browser import Tab
+from tests.browser import PAYLOAD, Tab
 from tests.conftest import ROOT
 from tests.test_flow import compare
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 PAGES = [TOC["root"], *(chapter["file"] for chapter in TOC["chapters"])]
-PAYLOAD = re.compile(r'<div class="mixer-figure">.*?<script type="application/json">(.*?)</script>', re.DOTALL)
 
 # What each live figure of a page has drawn: the pixels of its canvases, and its elements with their colours.
 DRAWN = """[...document.querySelectorAll(".mx")].map(

@@ -1,10 +1,15 @@
 """What every committed chapter must hold to; nbval itself re-runs them and compares their outputs."""
 
+import json
 from pathlib import Path
 
 import nbformat
 import pytest
 import yaml
+
+import mixer.widgets  # noqa: F401  (defines every kind of live figure)
+from mixer.widgets.figure import LiveFigure
+from tests.browser import PAYLOAD
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "book").glob("*.ipynb"))
@@ -96,3 +101,15 @@ def test_exercises_pass_solved_and_fail_unsolved(path):
 def test_it_asks_for_predictions(path):
     text = "\n".join(cell.source for cell in cells(path, "markdown"))
     assert text.count("<b>Predict first:</b>") >= 3
+
+
+@each_page
+def test_live_figures_hold_the_present_module_and_style(path):
+    """A page shows what was committed, so a change in mixer/widgets/ asks for `make notebooks`."""
+    modules = {kind._esm for kind in LiveFigure.__subclasses__()}
+    for cell in cells(path):
+        for output in cell.outputs:
+            for payload in PAYLOAD.findall(output.get("data", {}).get("text/html", "")):
+                stored = json.loads(payload)
+                assert stored["module"] in modules, cell.source
+                assert stored["css"] == LiveFigure._css, cell.source

@@ -1,5 +1,6 @@
 """The shipped weights: small, whole, with their provenance, and as good as their headers and the book say."""
 
+import functools
 import os
 import zipfile
 from pathlib import Path
@@ -28,17 +29,22 @@ def jpeg_copy(tmp_path_factory):
     return folder
 
 
-def load_data(about, request):
-    if about["data_set"] == "folder":
-        images = data.load("folder", request.getfixturevalue("jpeg_copy"))
-    elif about["data_set"] == "mnist":
+@pytest.fixture(scope="session")
+def images(request):
+    """A function that gives a data set by name, each read once."""
+
+    @functools.cache
+    def load(name):
+        if name == "folder":
+            return data.load("folder", request.getfixturevalue("jpeg_copy"))
+        if name != "mnist":
+            return data.load(name)
         places = [place for place in PLACES if (place / "MNIST").is_dir()]
         if not places:
             pytest.skip("MNIST is not on this machine")
-        images = data.load("mnist", places[0])
-    else:
-        images = data.load(about["data_set"])
-    return images.shuffled(about["shuffle"])
+        return data.load("mnist", places[0])
+
+    return load
 
 
 def test_it_is_small_and_complete(path):
@@ -56,14 +62,14 @@ def test_it_is_small_and_complete(path):
     assert all(about[key] for key in ("data", "hardware", "seconds", "torch", "class_names"))
 
 
-def test_a_fresh_evaluation_agrees_with_the_header(path, request):
+def test_a_fresh_evaluation_agrees_with_the_header(path, images):
     model, about = load_checkpoint(path)
-    images = load_data(about, request)
-    assert (images.mean, images.std, images.class_names) == (about["mean"], about["std"], about["class_names"])
+    shown = images(about["data_set"]).shuffled(about["shuffle"])
+    assert (shown.mean, shown.std, shown.class_names) == (about["mean"], about["std"], about["class_names"])
     (stated,) = (run for run in about["seeds"] if run["seed"] == about["seed"])
     for part in ("validation", "test"):
-        split = getattr(images, part)
-        n_differing = abs(evaluate(model, images, split)["accuracy"] - stated[f"{part}_accuracy"]) * len(split)
+        split = getattr(shown, part)
+        n_differing = abs(evaluate(model, shown, split)["accuracy"] - stated[f"{part}_accuracy"]) * len(split)
         assert n_differing < 2.5, part  # an image on the border of two classes can fall either way on another CPU
 
 
