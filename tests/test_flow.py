@@ -338,6 +338,8 @@ def test_the_page_starts_with_what_the_kernel_computed(page, digits):
 def test_the_mouse_draws(page):
     page.get_by_role("button", name="Clear").click()
     settle(page)
+    assert page.get_by_text("Nothing is drawn yet").is_visible()
+    settle(page)
     empty = get(page, "probabilities")
     assert ink(page) == [0] * 64
     assert get(page, "example") == -1
@@ -420,7 +422,7 @@ def test_without_token_mixing_the_answer_is_another(page):
     settle(page)
     assert get(page, "mixing") == [False, True, True]
     assert get(page, "probabilities") != before
-    assert "The token mixing of layer 0 is off." in status(page)
+    assert "Token mixing is off in layer 0." in status(page)
     assert page.get_by_text("Inside layer 0, its token mixing off").is_visible()
     assert "to 0.00." in page.locator(".mx-look").inner_text()
     assert pictures(page) != drawn

@@ -76,7 +76,7 @@ def test_a_fresh_evaluation_agrees_with_the_header(path, images):
 def test_the_page_says_what_the_header_says(path):
     page = nbformat.read(ROOT / "book" / "weights.ipynb", 4)
     printed = "".join(o.text for cell in page.cells for o in cell.get("outputs", []) if o.output_type == "stream")
-    section = printed.split(f"== {path.name}")[1].split("\n==")[0]
+    section = " ".join(printed.split(f"== {path.name}")[1].split("\n==")[0].split())  # as if on one line
     about = load_checkpoint(path)[1]
     for value in (about["command"], about["data"], about["hardware"], f"{about['n_parameters']:,} parameters"):
         assert value in section

@@ -360,7 +360,7 @@ function excitedPart(model, { rows, columns, images }) {
     "Under it: that pre-activation, the sum of the contributions and the bias.",
   );
   return {
-    el: h("div", {}, title, h("div", { class: "mx-maps" }, ...places.map((one) => one.el)), note),
+    el: h("div", {}, title, h("div", { class: "mx-maps mx-four" }, ...places.map((one) => one.el)), note),
     draw({ excitation }) {
       const unit = model.get("unit");
       const all = places.map((_, rank) => excitation(unit, rank));

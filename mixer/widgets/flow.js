@@ -167,8 +167,8 @@ function makeBars({ names }) {
     const [bar, number] = [h("div"), h("span")];
     return { bar, number, el: h("li", {}, h("span", {}, name), h("div", {}, bar), number) };
   });
-  const draw = ({ results, best }) => {
-    sayIn(heading, `The model says: ${names[best]}`);
+  const draw = ({ image, results, best }) => {
+    sayIn(heading, image.some((value) => value) ? `The model says: ${names[best]}` : "Nothing is drawn yet");
     bars.forEach(({ bar, number, el }, i) => {
       bar.style.width = `${100 * results.probabilities[i]}%`;
       sayIn(number, percent(results.probabilities[i]));
@@ -250,7 +250,7 @@ function makeTable(model, name, size, [rows, columns], ofTokens) {
     const limit = largest(values);
     drawMap(canvas, values, rows, columns, limit, dark);
     frame.style.top = `${(100 * token) / rows}%`;
-    const words = `${size}, ± ${limit.toFixed(1)}`;
+    const words = `${size}, ±\u00a0${limit.toFixed(1)}`;
     sayIn(caption, words);
     canvas.setAttribute("aria-label", `${name}: ${words}.`);
   };
@@ -329,9 +329,12 @@ function makeLegend() {
 // ---------------------------------------------------------------------------------------------------- the figure
 
 const HINT =
-  "The whole model runs here, at every stroke. Draw large and in the middle: with mouse, finger or pen, or with the " +
-  "arrow keys and Space. Choose a layer by its picture and a token on its patch or in a table. Switch the token mixing " +
-  "of a layer off to see what it was for.";
+  "The whole model runs here, at every stroke. Press Clear, then draw large and in the middle: with mouse, finger or " +
+  "pen, or with the arrow keys and Space. Choose a layer by its picture and a token on its patch or in a table. Switch " +
+  "the token mixing of a layer off to see what it was for.";
+const TABLES =
+  "Each small picture is a table: a row is a token, that is one patch, and a column is a channel. All are stretched to " +
+  "the same size; below each stands how large it is.";
 const DEFINITION =
   "Influence of token s on token t: the mean over all channels c of |Σᵤ W₂[t,u] · gelu′(h[c,u]) · W₁[u,s]|, where " +
   "h = W₁ · LN(X) + b₁. That is how strongly what is added to token t answers to a change of LN(X) at token s, for " +
@@ -363,7 +366,10 @@ function agree(model, mixer, before) {
 
 /** What the chosen token is mixed from, in words. */
 function sourcesInWords(sizes, token, layer, mixing) {
-  if (!mixing[layer]) return `The token mixing of layer ${layer} is off.`;
+  if (!mixing[layer]) {
+    const off = mixing.flatMap((on, i) => (on ? [] : [i]));
+    return `Token mixing is off in layer${off.length > 1 ? "s" : ""} ${off.join(", ")}.`;
+  }
   const order = Array.from(sizes.keys()).sort((a, b) => sizes[b] - sizes[a]);
   return `In layer ${layer}, token ${token} is mixed most from the tokens ${order.slice(0, 3).join(", ")}.`;
 }
@@ -378,7 +384,7 @@ function render({ model, el }) {
     const facts = h("p", { role: "status" });
     const top = h("div", { class: "mx-row" }, board.el, panel("mx-answer", bars.el, gallery.el));
     box.classList.add("mx-flow");
-    box.append(note(HINT), top, strip.el, inside.el, facts, legend.el, note(DEFINITION));
+    box.append(note(HINT), top, strip.el, note(TABLES), inside.el, facts, legend.el, note(DEFINITION));
 
     let example = model.get("example");
     return () => {

@@ -2,7 +2,6 @@
 
 const STAGES = ["image", "cut", "axes exchanged", "table"];
 const LIT = "#ffb000";
-const DARKNESS = "#000"; // behind the numbers: red, green and blue add up to the colour of the image on it
 
 /** Where each number of an image stands at each stage, [x, y] in pixels of the image, and how far all of them reach. */
 function places([C, H, W], P) {
@@ -169,9 +168,8 @@ function render({ model, el }) {
         mix(a.corner[axis] + stops[from][i][axis] * a.size[axis], b.corner[axis] + stops[to][i][axis] * b.size[axis]);
       const context = way.getContext("2d");
       context.globalCompositeOperation = "source-over";
-      context.fillStyle = DARKNESS;
-      context.fillRect(0, 0, way.width, way.height);
-      context.globalCompositeOperation = "lighter";
+      context.clearRect(0, 0, way.width, way.height);
+      context.globalCompositeOperation = "lighter"; // red, green and blue at one place add up to its colour
       for (let i = 0; i < tokens.length; i++) {
         context.fillStyle = tints[i];
         context.fillRect(at(i, 0), at(i, 1), size[0], size[1]);
