@@ -82,7 +82,7 @@ def lab(tmp_path):
 def test_it_is_alive_in_jupyterlab(browser, lab):
     page = Tab(browser).page
     page.goto(lab)
-    page.get_by_text("PatchExplorer").first.wait_for(timeout=60_000)
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)  # the kernel is there
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
     facts = page.locator(".mx p[role=status]")
