@@ -124,3 +124,37 @@ def enlarged_digits():
     """The test digits of scikit-learn as the introduction shows them, [n, 1, 28, 28]."""
     images = load_data("digits").test.images.float()
     return F.pad(F.interpolate(images, size=22, mode="bicubic", antialias=True).clamp(0, 255), (3, 3, 3, 3)).byte()
+
+
+# What a live figure shows beside its controls: the pixels of its canvases, and its elements with their colours and words.
+SHOWN = """(figure) => {
+  const rest = figure.cloneNode(true);
+  rest.querySelectorAll(".mx-control").forEach((control) => control.remove());
+  return [...figure.querySelectorAll("canvas")].map((canvas) => canvas.toDataURL()).join() + rest.innerHTML;
+}"""
+
+
+def work(control):
+    """Work a control with the keyboard; a list is set, as its menu is the system's own. False if it has one value."""
+    kind = control.evaluate("(control) => control.type")
+    if kind == "range":
+        low, value, high = control.evaluate("({ min, value, max }) => [min, value, max].map(Number)")
+        control.press("ArrowLeft" if value == high else "ArrowRight")
+        return low < high
+    if kind == "select-one":
+        control.select_option(index=control.evaluate("(list) => (list.selectedIndex + 1) % list.options.length"))
+    else:
+        control.press("Space")
+    return control.get_attribute("aria-pressed") != "true" or kind != "button"
+
+
+@each_page
+def test_every_control_of_every_figure_changes_what_is_shown(tab, book, name):
+    page = tab.open(book / f"{name}.html")
+    settle(page)
+    for figure in page.locator(".mx").all():
+        for control in figure.locator("input:not([type=radio]), select, button").all():
+            before = figure.evaluate(SHOWN)
+            if work(control):
+                page.wait_for_timeout(100)
+                assert figure.evaluate(SHOWN) != before, control.evaluate("(control) => control.outerHTML")
