@@ -126,7 +126,7 @@ def enlarged_digits():
     return F.pad(F.interpolate(images, size=22, mode="bicubic", antialias=True).clamp(0, 255), (3, 3, 3, 3)).byte()
 
 
-# What a live figure shows beside its controls: the pixels of its canvases, and its elements with their colours and words.
+# What a live figure shows beside its controls: the pixels of its canvases, its elements with their colours and words.
 SHOWN = """(figure) => {
   const rest = figure.cloneNode(true);
   rest.querySelectorAll(".mx-control").forEach((control) => control.remove());
