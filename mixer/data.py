@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
-from torch import Tensor
+from torch import Tensor, library
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
@@ -41,14 +41,14 @@ def _declare_torchvision_operators() -> None:
     spec = importlib.util.find_spec("torchvision")
     if spec is None or hasattr(torch.ops.torchvision, "nms"):
         return
-    for library in Path(spec.origin).parent.glob("_C*"):
+    for compiled in Path(spec.origin).parent.glob("_C*"):
         try:
-            torch.ops.load_library(library)
+            torch.ops.load_library(compiled)
             return
         except OSError:
             pass
     for name in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 
 _declare_torchvision_operators()
