@@ -16,9 +16,8 @@ export function halves(view) {
   return numbers;
 }
 
-/** The bytes of a DataView, unsigned or signed. */
+/** The bytes of a DataView. */
 export const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-export const signedBytes = (view) => new Int8Array(view.buffer, view.byteOffset, view.byteLength);
 
 /** Tensors by name, from float16 and a list of [name, shape]; an error says so if their sizes do not match. */
 export function unpack(view, tensors) {
