@@ -81,11 +81,18 @@ def lab(tmp_path):
     server.wait(30)
 
 
+def dismiss(dialog):
+    """Close a dialog of JupyterLab's that came in the way, and say which."""
+    print("a dialog:", dialog.inner_text())
+    dialog.get_by_role("button").last.click()
+
+
 def test_it_is_alive_in_jupyterlab(browser, lab):
     page = Tab(browser).page
     page.goto(lab)
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)  # the kernel is there
     facts = page.locator(".mx p[role=status]")
+    page.add_locator_handler(page.locator("dialog.jp-Dialog"), dismiss)
     for _ in range(4):  # while JupyterLab still restores the page's widgets, it can lose a change: then run them again
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
