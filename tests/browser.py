@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # What a live figure holds, in the HTML of a page: the state, the module and the style, as JSON.
 PAYLOAD = re.compile(r'<div class="mixer-figure">.*?<script type="application/json">(.*?)</script>', re.DOTALL)
+SETTLED = "[...document.querySelectorAll('.mixer-figure')].every((f) => f.querySelector('.mx, [role=alert]'))"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
 
@@ -51,7 +52,9 @@ class Tab:
             self.problems.append(f"request of {url}")
 
     def open(self, path: Path) -> Page:
+        """Open a page and wait until each of its live figures is alive, or says why it is not."""
         self.page.goto(path.as_uri())
+        self.page.wait_for_function(SETTLED)
         return self.page
 
 
