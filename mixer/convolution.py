@@ -1,4 +1,4 @@
-"""The same network as convolutions, with weights carried over both ways.
+"""The same network as convolutions, with weights carried over both ways; and a plain CNN to compare with.
 
 Every block of `mixer.model` has a twin here that computes the same function with `nn.Conv2d` on feature maps
 [B, n_channel, rows, columns] instead of tables of tokens [B, n_tokens, n_channel].
@@ -8,7 +8,7 @@ Source: paper, sections 1 and 2.
 import torch
 from torch import Tensor, nn
 
-from mixer.model import MLPMixer, check_images, gelu_layer, patch_grid
+from mixer.model import MLPMixer, check_images, check_positive, gelu_layer, patch_grid
 
 
 class MapLayerNorm(nn.LayerNorm):
@@ -169,3 +169,29 @@ def to_convolution(model: MLPMixer) -> ConvolutionalMixer:
 def from_convolution(twin: ConvolutionalMixer) -> MLPMixer:
     """The Mixer of a convolutional twin, with the same weights and so the same outputs."""
     return copy_weights(twin, MLPMixer(**twin.config))
+
+
+class SmallCNN(nn.Module):
+    """A plain convolutional network of comparable size, to hold a Mixer against.
+
+    Three stages of 3×3 convolutions, each followed by GroupNorm and ReLU. The second and the third stage begin with
+    stride 2, which halves the map, and double the channels. Then the mean over all positions and one linear layer.
+
+    Shapes: [B, C_in, H, W] → [B, n_output], for every H and W.
+    """
+
+    def __init__(self, n_channel: int, n_output: int, n_image_channel: int):
+        check_positive(n_channel=n_channel, n_output=n_output, n_image_channel=n_image_channel)
+        super().__init__()
+        widths = [n_channel, 2 * n_channel, 2 * n_channel, 4 * n_channel, 4 * n_channel]
+        stages, before = [], n_image_channel
+        for i, width in enumerate(widths):
+            conv = nn.Conv2d(before, width, kernel_size=3, stride=2 if i in (1, 3) else 1, padding=1, bias=False)
+            stages += [conv, nn.GroupNorm(1, width), nn.ReLU()]
+            before = width
+        self.stages = nn.Sequential(*stages)
+        self.output = nn.Linear(before, n_output)
+
+    def forward(self, image: Tensor) -> Tensor:
+        maps = self.stages(image)  # [B, 4 · n_channel, H / 4, W / 4]
+        return self.output(maps.mean(dim=(2, 3)))  # [B, n_output]

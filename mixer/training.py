@@ -331,6 +331,8 @@ class Trainer:
             kept = min(self.recipe.ema, self.step / (self.step + 9))
             for mean, weight in zip(self.model.parameters(), self.learner.parameters(), strict=True):
                 mean.lerp_(weight, 1 - kept)
+            for own, buffer in zip(self.model.buffers(), self.learner.buffers(), strict=True):
+                own.copy_(buffer)  # for instance the running statistics of BatchNorm
         last = max(1, self.n_snapshots - 1)
         if self.step in {round(self.n_steps * (i / last) ** 2) for i in range(self.n_snapshots)}:
             weights = self.model.state_dict().items()

@@ -12,7 +12,7 @@ from mixer import (
     from_convolution,
     to_convolution,
 )
-from mixer.convolution import ChannelMixingConv, OutputConv, PerPatchConv, TokenMixingConv, copy_weights
+from mixer.convolution import ChannelMixingConv, OutputConv, PerPatchConv, SmallCNN, TokenMixingConv, copy_weights
 from mixer.model import ImageToPatches, PerPatchMLP
 
 GRID, N_CHANNEL, N_HIDDEN = (2, 3), 5, 7
@@ -104,3 +104,26 @@ def test_the_twin_refuses_what_the_mixer_refuses():
     for network in (model, to_convolution(model)):
         with pytest.raises(ValueError, match=r"images have shape \[1, 3, 12, 8\]; this model takes \[B, 3, 8, 12\]"):
             network(torch.zeros(1, 3, 12, 8))
+
+
+def test_the_cnn_to_compare_with_takes_every_size():
+    network = SmallCNN(4, n_output=3, n_image_channel=2)
+    for H, W in ((8, 8), (9, 5), (1, 1)):
+        assert network(torch.randn(2, 2, H, W)).shape == (2, 3)
+    assert network.stages(torch.randn(1, 2, 8, 12)).shape == (1, 16, 2, 3)
+
+
+def test_the_cnn_to_compare_with_moves_with_the_image():
+    """It knows nothing of places: an image that repeats itself has the same logits after a shift by the stride of 4."""
+    network = SmallCNN(4, n_output=3, n_image_channel=1).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.padding_mode = "circular"
+            module._reversed_padding_repeated_twice = [1, 1, 1, 1]
+    image = torch.randn(1, 1, 16, 16)
+    torch.testing.assert_close(network(image.roll((4, 8), dims=(2, 3))), network(image), rtol=1e-4, atol=1e-5)
+
+
+def test_the_cnn_to_compare_with_refuses_sizes_below_one():
+    with pytest.raises(ValueError, match="n_channel is 0"):
+        SmallCNN(0, n_output=3, n_image_channel=1)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from mixer import evaluate, fit, predict, to_convolution
 from mixer.data import load
@@ -324,3 +325,12 @@ def test_digits_reach_98_percent():
     model = small_model(1, n_layers=3, n_channel=48, n_hidden=64, n_output=10, image_size=8)
     fit(model, digits, n_epochs=30, batch_size=64, lr=3e-3, device="cpu", precision="fp32")
     assert evaluate(model, digits, digits.test)["accuracy"] >= 0.98
+
+
+def test_the_running_mean_takes_over_the_statistics_of_batch_norm():
+    data = small_data()
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
+    trainer = Trainer(model, data, Recipe(2, 8, 1e-2, ema=0.9))
+    list(trainer)
+    assert torch.equal(model[1].running_mean, trainer.learner[1].running_mean)
+    assert model[1].running_mean.abs().sum() > 0

@@ -1,0 +1,73 @@
+"""The paper's figure 4, small: a Mixer and a CNN on photographs, on shuffled patches, and on shuffled pixels.
+
+`python benchmarks/shuffles.py FOLDER` trains both on the JPEG copy of CIFAR-10 in FOLDER and writes
+mixer/weights/shuffles.json, which chapter 8 draws. A run that stands there already is not repeated.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from mixer import MLPMixer, Trainer, evaluate, load_data
+from mixer.checkpoint import WEIGHTS
+from mixer.convolution import SmallCNN
+from mixer.data import SHUFFLES
+from mixer.release import JPEG_COPY
+from mixer.train import hardware
+from mixer.training import choose_recipe
+
+RECORD = WEIGHTS / "shuffles.json"
+PATCH_SIZE, SEED, N_EPOCHS = 4, 1, 6
+
+
+def make_mixer() -> MLPMixer:
+    """The model of the shipped photographs."""
+    sizes = dict(n_layers=4, n_channel=96, n_hidden=96, n_hidden_token=48, n_hidden_channel=192)
+    return MLPMixer(**sizes, n_output=10, image_size=32, patch_size=PATCH_SIZE, n_image_channel=3, norm="channels")
+
+
+NETWORKS = {"Mixer": make_mixer, "CNN": lambda: SmallCNN(24, n_output=10, n_image_channel=3)}
+
+
+def run(name: str, shuffle: str, images) -> dict:
+    """Train one network on images in one order: its accuracies, from 0 to 1, and the seconds that it took."""
+    torch.manual_seed(SEED)
+    network = NETWORKS[name]()
+    images = images.shuffled(shuffle, PATCH_SIZE)
+    trainer = Trainer(network, images, choose_recipe("strong", n_epochs=N_EPOCHS), SEED)
+    history = list(trainer)
+    return dict(
+        network=name,
+        shuffle=shuffle,
+        n_parameters=sum(p.numel() for p in network.parameters()),
+        validation_accuracy=[record["validation_accuracy"] for record in history],
+        test_accuracy=evaluate(network, images, images.test)["accuracy"],
+        seconds=round(trainer.seconds, 1),
+        hardware=hardware(trainer),
+    )
+
+
+def main(folder: str) -> None:
+    images = load_data("folder", Path(folder))
+    record = dict(
+        command="python benchmarks/shuffles.py data/cifar10-jpeg",
+        data=JPEG_COPY,
+        torch=torch.__version__,
+        recipe="strong",
+        n_epochs=N_EPOCHS,
+        seed=SEED,
+        runs=json.loads(RECORD.read_text())["runs"] if RECORD.exists() else [],
+    )
+    done = {(known["network"], known["shuffle"]) for known in record["runs"]}
+    for shuffle in SHUFFLES:
+        for name in NETWORKS:
+            if (name, shuffle) not in done:
+                record["runs"].append(run(name, shuffle, images))
+                RECORD.write_text(json.dumps(record, indent=1) + "\n")
+                print(record["runs"][-1], flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
