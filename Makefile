@@ -9,7 +9,7 @@ BIN := .venv/bin
 CODE := $(wildcard mixer/*.py mixer/weights/* mixer/widgets/*) requirements.txt
 PAGES := _config.yml _toc.yml $(wildcard _extensions/*.py book/*.ipynb book/*.md book/*.bib book/_static/*)
 
-.PHONY: book test browser lint benchmark notebooks weights clean
+.PHONY: book test test-colab browser lint linkcheck dist benchmark notebooks weights repository clean
 
 book: _build/.built
 	@echo "The book is built. Open it in a browser:"
@@ -18,9 +18,21 @@ book: _build/.built
 test: .venv/.installed browser
 	$(BIN)/python -m pytest -q
 
+# Every chapter as Colab would run it, from a bare runtime; then once more with the numpy of older runtimes.
+test-colab: .venv/.installed
+	$(BIN)/python -m tests.colab
+	$(BIN)/python -m tests.colab --numpy 1.26.4
+
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+linkcheck: .venv/.installed  # every address in the book, over the network
+	$(BIN)/jupyter-book build . --builder linkcheck
+
+dist: book  # two archives in _build: the built book, and its notebooks
+	$(BIN)/python -c "import shutil; shutil.make_archive('_build/mlp-mixer-book-html', 'zip', '_build/html')"
+	git archive --format=zip --output=_build/mlp-mixer-book-notebooks.zip HEAD book
 
 benchmark: .venv/.installed browser  # training beside timm and mlp-mixer-pytorch on all cores; the Mixer in the page
 	env --unset=OMP_NUM_THREADS $(BIN)/python benchmarks/speed.py
@@ -40,6 +52,13 @@ weights: .venv/.installed  # train the shipped weights anew: hours; goes on wher
 browser: .venv/.installed
 	@$(BIN)/python -m tests.browser || (apt-get update -qq && apt-get install -y -qq chromium) \
 		|| (sudo -n apt-get update -qq && sudo -n apt-get install -y -qq chromium) || $(BIN)/playwright install --with-deps chromium
+
+# The address of the repository stands in _config.yml; what repeats it follows.
+OLD_URL := $(shell sed -n 's/^  url: //p' _config.yml)
+repository:  # make repository URL=https://github.com/you/your-fork
+	$(if $(filter https://%,$(URL)),,$(error name the new address: make repository URL=https://github.com/you/your-fork))
+	sed -i.old 's|$(OLD_URL)|$(URL:/=)|g' _config.yml README.md CITATION.cff book/*.ipynb
+	rm -f *.old book/*.old
 
 clean:
 	rm -rf _build

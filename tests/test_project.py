@@ -1,0 +1,55 @@
+"""The files around the book and the package: one address, pinned actions."""
+
+import re
+import shutil
+import subprocess
+
+import yaml
+
+from tests.conftest import ROOT
+
+URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+
+
+FOLDERS = (".github", "_extensions", "benchmarks", "book", "mixer", "tests")
+
+
+def texts():
+    """Every text file of the project: its path within, and what it says."""
+    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
+    for path in [*ROOT.glob("*.*"), ROOT / "Makefile", *files]:
+        if path.is_file() and path.suffix not in (".safetensors", ".pyc"):
+            yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
+
+
+def test_a_fork_rewrites_its_address_everywhere(tmp_path):
+    for name, _ in texts():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    before = [name for name, text in texts() if URL in text]
+    assert len(before) > 10
+    new = "https://github.com/somebody/a-fork"
+    subprocess.run(["make", "repository", f"URL={new}/"], cwd=tmp_path, check=True, capture_output=True)
+    assert [name for name, _ in texts() if URL in (tmp_path / name).read_text(encoding="utf-8")] == []
+    for name in before:
+        assert (tmp_path / name).read_text(encoding="utf-8") == (ROOT / name).read_text(encoding="utf-8").replace(
+            URL, new
+        )
+    assert not list(tmp_path.rglob("*.old"))
+
+
+def test_a_fork_must_name_its_address(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    done = subprocess.run(["make", "repository"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "name the new address: make repository URL=https://github.com/you/your-fork" in done.stderr
+
+
+def test_every_action_of_the_workflow_is_pinned():
+    workflow = (ROOT / ".github" / "workflows" / "book.yml").read_text()
+    used = re.findall(r"uses: (\S+)", workflow)
+    assert len(used) >= 5
+    for action in used:
+        assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action), action
+    assert set(yaml.safe_load(workflow)["jobs"]) == {"test", "book", "publish"}
