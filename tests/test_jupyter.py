@@ -104,3 +104,23 @@ def test_it_is_alive_in_jupyterlab(browser, lab):
     facts.get_by_text("Token 3").wait_for()
     assert page.locator(".mx canvas").first.evaluate("c => c.getContext('2d').getImageData(0, 0, 1, 1).data[3]") == 255
     page.close()
+
+
+COLAB = """
+import sys, types
+output = types.ModuleType("google.colab.output")
+calls = []
+output.enable_custom_widget_manager = lambda: calls.append("enabled")
+output._widgets = types.SimpleNamespace(_installed_url="https://example.org/manager.js")
+sys.modules |= {"google": types.ModuleType("google"), "google.colab": types.ModuleType("google.colab")}
+sys.modules["google.colab.output"] = output
+"""
+
+
+def test_on_colab_it_asks_for_the_widget_manager(kernel):
+    """With a stand-in for the module of Colab: a figure is shown as a widget, by the manager that Colab names."""
+    show = "data, about = explorer._repr_mimebundle_(); view = 'application/vnd.jupyter.widget-view+json'\n"
+    printed, _ = run(kernel, COLAB + MAKE + show + "print(calls, view in data, about[view])")
+    address = {"colab": {"custom_widget_manager": {"url": "https://example.org/manager.js"}}}
+    assert printed == f"['enabled'] True {address}\n"
+    run(kernel, "for name in [name for name in sys.modules if name.startswith('google')]: del sys.modules[name]")
