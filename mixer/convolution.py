@@ -174,7 +174,7 @@ def from_convolution(twin: ConvolutionalMixer) -> MLPMixer:
 class SmallCNN(nn.Module):
     """A plain convolutional network of comparable size, to hold a Mixer against.
 
-    Three stages of 3×3 convolutions, each followed by GroupNorm and ReLU. The second and the third stage begin with
+    Three stages of 3×3 convolutions, each followed by BatchNorm and ReLU. The second and the third stage begin with
     stride 2, which halves the map, and double the channels. Then the mean over all positions and one linear layer.
 
     Shapes: [B, C_in, H, W] → [B, n_output], for every H and W.
@@ -187,7 +187,7 @@ class SmallCNN(nn.Module):
         stages, before = [], n_image_channel
         for i, width in enumerate(widths):
             conv = nn.Conv2d(before, width, kernel_size=3, stride=2 if i in (1, 3) else 1, padding=1, bias=False)
-            stages += [conv, nn.GroupNorm(1, width), nn.ReLU()]
+            stages += [conv, nn.BatchNorm2d(width), nn.ReLU()]
             before = width
         self.stages = nn.Sequential(*stages)
         self.output = nn.Linear(before, n_output)

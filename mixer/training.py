@@ -39,7 +39,8 @@ class Recipe:
         clip: the largest norm of the gradient; None leaves it as it is.
         padding: pixels of the padded crop of photographs; 0 leaves it out.
         flip: whether half of the photographs are mirrored.
-        affine: how far other images, such as digits, are turned, scaled, sheared and shifted; see `mixer.augment`.
+        affine: how far other images, such as digits, are turned, scaled, sheared and shifted; see
+            `mixer.data.augment`.
         random_augment: whether torchvision's RandAugment changes the images.
         cutmix: share of the batches in which a box of each image is replaced by another image's, by torchvision.
         drop_path: stochastic depth: the chance that an image skips the last block; it grows from 0 block by block.

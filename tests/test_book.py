@@ -1,7 +1,10 @@
 """The built book, opened from the disk in Chromium: nothing leaves the disk, nothing fails, every figure is alive."""
 
 import json
+import re
+from urllib.parse import unquote
 
+import nbformat
 import pytest
 import torch.nn.functional as F
 import yaml
@@ -114,6 +117,63 @@ def enlarged_digits():
     """The test digits of scikit-learn as the introduction shows them, [n, 1, 28, 28]."""
     images = load_data("digits").test.images.float()
     return F.pad(F.interpolate(images, size=22, mode="bicubic", antialias=True).clamp(0, 255), (3, 3, 3, 3)).byte()
+
+
+def source(name):
+    """The text of a page as it was written, without code."""
+    if (path := ROOT / f"{name}.md").is_file():
+        return path.read_text(encoding="utf-8")
+    return "\n".join(
+        cell.source for cell in nbformat.read(ROOT / f"{name}.ipynb", 4).cells if cell.cell_type == "markdown"
+    )
+
+
+@each_page
+def test_every_link_within_the_book_leads_somewhere(book, name):
+    place = (book / f"{name}.html").parent
+    for link in set(re.findall(r'(?:href|src)="([^"]*)"', page_text(book, name))):
+        if re.match(r"\w+:", link):  # another host, or data
+            continue
+        path, _, anchor = link.partition("#")
+        target = place / unquote(path.split("?")[0]) if path else book / f"{name}.html"
+        assert target.is_file(), link
+        assert not anchor or f'id="{anchor}"' in target.read_text(encoding="utf-8"), link
+
+
+def numbers(book):
+    """The numbers of all figures and equations that have a name, as the pages show them."""
+    text = "".join(page_text(book, name) for name in PAGES)
+    figures = re.findall(r'<figure[^>]* id="(fig-[^"]*)".*?<span class="caption-number">Fig. ([\d.]+)', text, re.DOTALL)
+    equations = re.findall(r'id="equation-(eq-[^"]*)">\s*<span class="eqno">\(([\d.]+)\)', text)
+    return {name: f"Figure {number}" for name, number in figures} | {name: f"({number})" for name, number in equations}
+
+
+def test_figures_and_equations_have_the_numbers_that_the_text_gives_them(book):
+    shown = numbers(book)
+    links = [link for name in PAGES for link in re.findall(r"\[([^]]*)\]\(#((?:fig|eq)-[^)]*)\)", source(name))]
+    assert [link for link in links if link[0] != shown.get(link[1])] == []
+    assert {name for name in shown if name.startswith("fig-")} <= {
+        target for _, target in links
+    }  # none is left unnamed
+
+
+def test_every_reference_is_cited_and_every_citation_has_one(book):
+    keys = re.findall(r"^@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.MULTILINE)
+    cited = {key for name in PAGES for key in re.findall(r"\]\(#([a-z]+\d{4})\)", source(name))}
+    assert (sorted(cited - {*keys}), sorted({*keys} - cited)) == ([], [])
+    entries = re.findall(r'class="citation" id="(\w+)"', page_text(book, "book/references"))
+    linked = {link for name in PAGES for link in re.findall(r'href="references.html#(\w+)"', page_text(book, name))}
+    assert len(entries) == len(keys)
+    assert {*entries} == linked
+
+
+def test_the_map_of_the_introduction_agrees_with_the_chapters():
+    rows = re.findall(r"\| \[(\d+)\. (.*?)\]\((.*?)\.ipynb\) \| (\d+) \|", source(TOC["root"]))
+    assert [f"book/{file}" for _, _, file, _ in rows] == [chapter["file"] for chapter in TOC["parts"][0]["chapters"]]
+    for i, (number, title, file, minutes) in enumerate(rows):
+        assert int(number) == i + 1
+        assert source(f"book/{file}").startswith(f"# {title}\n"), title
+        assert f"*{minutes} minutes. " in source(f"book/{file}"), title
 
 
 # What a live figure shows beside its controls: the pixels of its canvases, its elements with their colours and words.

@@ -24,7 +24,7 @@ class MixerFlow(LiveFigure):
     The model itself runs in the page, with its weights rounded to float16. The figure also shows what one token is
     about to be mixed from. With h = W₁·LN(X) + b₁, the token-mixing MLP changes channel c of token t by
     Σᵤ W₂[t,u]·gelu(h[c,u]) + b₂[t]. The derivative of that with respect to LN(X)[s,c] is
-    J[t,s,c] = Σᵤ W₂[t,u]·gelu′(h[c,u])·W₁[u,s]. The influence of token s on token t is the mean of |J[t,s,c]| over c.
+    J[t,s,c] = Σᵤ W₂[t,u]·gelu′(h[c,u])·W₁[u,s]. The influence of token s on token t is the mean over c of its size.
 
     Traits: `image`, the H·W grey values on the board as bytes; `example`, which stored image that is, -1 for another;
     `layer` and `token`, what is looked at; `mixing`, for each layer whether its token mixing is on; `probabilities`,
