@@ -38,9 +38,10 @@ def started() -> Iterator[Browser]:
 
 
 class Tab:
-    """A page that writes down every error and every request that leaves the disk."""
+    """A page that writes down every error and every request that leaves its home: the disk, or one web server."""
 
-    def __init__(self, browser: Browser, **options):
+    def __init__(self, browser: Browser, home: str = "file:", **options):
+        self.home = home
         self.page: Page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
         self.problems: list[str] = []
         self.page.on("console", lambda message: message.type == "error" and self.problems.append(message.text))
@@ -48,12 +49,12 @@ class Tab:
         self.page.on("request", lambda request: self._note(request.url))
 
     def _note(self, url: str) -> None:
-        if not url.startswith(("file:", "data:", "blob:", "about:")):
+        if not url.startswith((self.home, "data:", "blob:", "about:")):
             self.problems.append(f"request of {url}")
 
-    def open(self, path: Path) -> Page:
-        """Open a page and wait until each of its live figures is alive, or says why it is not."""
-        self.page.goto(path.as_uri())
+    def open(self, place: Path | str) -> Page:
+        """Open a file or an address and wait until each of its live figures is alive, or says why it is not."""
+        self.page.goto(place if isinstance(place, str) else place.as_uri())
         self.page.wait_for_function(SETTLED)
         return self.page
 

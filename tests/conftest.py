@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +17,9 @@ ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)  # the models are tiny: a second thread only waits for the first
 
 
-@pytest.fixture
-def served(tmp_path):
-    """A folder, and the address at which a web server on this machine serves it."""
-    folder = tmp_path / "served"
-    folder.mkdir()
+@contextmanager
+def server_of(folder):
+    """A web server on this machine for the files of a folder: its address."""
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_):
@@ -28,9 +27,18 @@ def served(tmp_path):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield folder, f"http://127.0.0.1:{server.server_port}/"
+    yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A folder, and the address at which a web server on this machine serves it."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with server_of(folder) as address:
+        yield folder, address
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +69,13 @@ def book(tmp_path_factory):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return source / "_build" / "html"
+
+
+@pytest.fixture(scope="session", params=["disk", "server"])
+def home(request, book):
+    """The address of the built book, on the disk and on a web server."""
+    if request.param == "disk":
+        yield f"{book.as_uri()}/"
+    else:
+        with server_of(book) as address:
+            yield address

@@ -1,4 +1,4 @@
-"""The built book, opened from the disk in Chromium: nothing leaves the disk, nothing fails, every figure is alive."""
+"""The built book in Chromium, from the disk and from a server: nothing else is asked for, nothing fails."""
 
 import json
 import re
@@ -35,10 +35,25 @@ def assert_alive(page):
 
 
 @each_page
-def test_it_opens_from_the_disk(tab, book, name):
-    page = tab.open(book / f"{name}.html")
+def test_it_opens_from_the_disk_and_from_a_server(browser, home, name):
+    tab = Tab(browser, home)
+    page = tab.open(f"{home}{name}.html")
     assert_alive(page)
     assert page.locator("span.math, div.math").count() == page.locator("mjx-container").count()  # mathematics is set
+    page.close()
+    assert tab.problems == []
+
+
+def test_the_search_finds_a_word(browser, home):
+    tab = Tab(browser, home)
+    page = tab.open(f"{home}book/intro.html")
+    page.keyboard.press("Control+k")
+    page.keyboard.type("permutation")
+    page.keyboard.press("Enter")
+    page.locator("#search-results li a", has_text="The token-mixing MLP").wait_for()
+    page.wait_for_load_state("networkidle")
+    page.close()
+    assert tab.problems == []
 
 
 @each_page
