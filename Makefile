@@ -41,7 +41,7 @@ benchmark: .venv/.installed browser  # training beside timm and mlp-mixer-pytorc
 notebooks: .venv/.installed  # execute every chapter in place, before it is committed
 	$(BIN)/ruff format book
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
-		--ExecutePreprocessor.coalesce_streams=True --ExecutePreprocessor.store_widget_state=False book/*.ipynb
+		--coalesce-streams --ExecutePreprocessor.store_widget_state=False book/*.ipynb
 
 DATA ?= data
 weights: .venv/.installed  # train the shipped weights anew: hours; goes on where it was stopped. DATA is the data's folder
