@@ -1,4 +1,5 @@
 import http.server
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 import mixer  # noqa: F401  (before timm: it makes torchvision importable beside a CPU-only torch)
 from tests.browser import Tab, started
@@ -58,8 +60,22 @@ def tab(browser):
 
 @pytest.fixture(scope="session")
 def book(tmp_path_factory):
-    """The built book: the folder of its pages. The chapters' outputs are the committed ones, which nbval compares."""
-    source = tmp_path_factory.mktemp("book")
+    """The built book: the folder of its pages. The chapters' outputs are the committed ones, which nbval compares.
+
+    The processes that share the tests share it: the first builds it, and the others wait.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
+    source, built = shared / "source", shared / "source" / "_build" / "html"
+    with FileLock(shared / "book.lock"):
+        if not source.exists():
+            build(source)
+    assert (built / "whole").is_file(), "the book could not be built"
+    return built
+
+
+def build(source):
+    source.mkdir()
     for name in ("book", "_extensions"):
         shutil.copytree(ROOT / name, source / name)
     config = (ROOT / "_config.yml").read_text()
@@ -68,7 +84,7 @@ def book(tmp_path_factory):
     command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-n", "-W", "--keep-going"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return source / "_build" / "html"
+    (source / "_build" / "html" / "whole").touch()
 
 
 @pytest.fixture(scope="session", params=["disk", "server"])
