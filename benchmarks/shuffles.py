@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from mixer import MLPMixer, Trainer, evaluate, load_data
+from mixer import MLPMixer, Trainer, evaluate, load_checkpoint, load_data, shipped_weights
 from mixer.checkpoint import WEIGHTS
 from mixer.convolution import SmallCNN
 from mixer.data import SHUFFLES
@@ -19,23 +19,16 @@ from mixer.train import hardware
 from mixer.training import choose_recipe
 
 RECORD = WEIGHTS / "shuffles.json"
-PATCH_SIZE, SEED, N_EPOCHS = 4, 1, 6
-
-
-def make_mixer() -> MLPMixer:
-    """The model of the shipped photographs."""
-    sizes = dict(n_layers=4, n_channel=96, n_hidden=96, n_hidden_token=48, n_hidden_channel=192)
-    return MLPMixer(**sizes, n_output=10, image_size=32, patch_size=PATCH_SIZE, n_image_channel=3, norm="channels")
-
-
-NETWORKS = {"Mixer": make_mixer, "CNN": lambda: SmallCNN(24, n_output=10, n_image_channel=3)}
+SEED, N_EPOCHS = 1, 6
+CONFIG = load_checkpoint(shipped_weights("cifar10-jpeg"))[0].config
+NETWORKS = {"Mixer": lambda: MLPMixer(**CONFIG), "CNN": lambda: SmallCNN(24, n_output=10, n_image_channel=3)}
 
 
 def run(name: str, shuffle: str, images) -> dict:
     """Train one network on images in one order: its accuracies, from 0 to 1, and the seconds that it took."""
     torch.manual_seed(SEED)
     network = NETWORKS[name]()
-    images = images.shuffled(shuffle, PATCH_SIZE)
+    images = images.shuffled(shuffle, CONFIG["patch_size"])
     trainer = Trainer(network, images, choose_recipe("strong", n_epochs=N_EPOCHS), SEED)
     history = list(trainer)
     return dict(
