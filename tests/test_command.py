@@ -1,4 +1,4 @@
-"""`python train.py` as its users meet it: as a process."""
+"""`python train.py` as its users meet it: where the process itself matters as a process, else within this one."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mixer import checkpoint, evaluate, load_checkpoint, load_data
+from mixer.train import main
 from tests.helpers import small_model
 from tests.test_data import write_folder
 
@@ -19,15 +20,18 @@ ROOT = Path(__file__).parents[1]
 QUICK = ["--n_layers", "1", "--n_channel", "8", "--n_hidden", "8", "--num_threads", "1"]
 
 
+def say(*options):
+    """Run the command in this process: its exit status."""
+    try:
+        return main([str(option) for option in options])
+    except SystemExit as stop:
+        return stop.code
+
+
 def start(*options, folder=ROOT):
+    """Run the command as a process of its own."""
     command = [sys.executable, ROOT / "train.py", *map(str, options)]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def train(*options, folder=ROOT):
-    process = start(*options, folder=folder)
-    stdout, stderr = process.communicate(timeout=300)
-    return process.returncode, stdout, stderr
 
 
 def weights(folder):
@@ -43,8 +47,9 @@ def without_times(records):
 
 
 def test_bare_command_learns_the_digits(tmp_path):
-    status, stdout, stderr = train("--n_epochs", 3, folder=tmp_path)
-    assert status == 0, stderr
+    process = start("--n_epochs", 3, folder=tmp_path)
+    stdout, stderr = process.communicate(timeout=300)
+    assert process.returncode == 0, stderr
     assert "digits: 1,294 training, 144 validation, 359 test images, 10 classes" in stdout
     assert "epoch   3/3" in stdout
     assert "images/s" in stderr  # the bar
@@ -57,23 +62,22 @@ def test_bare_command_learns_the_digits(tmp_path):
     assert [record["epoch"] for record in history(tmp_path / "runs" / "digits")] == [1, 2, 3]
 
 
-def test_runs_are_never_overwritten(tmp_path):
+def test_runs_are_never_overwritten(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     for expected in ("digits", "digits-2"):
-        status, _, stderr = train("--n_epochs", 1, *QUICK, folder=tmp_path)
-        assert status == 0, stderr
+        assert say("--n_epochs", 1, *QUICK) == 0
         assert (tmp_path / "runs" / expected / "checkpoint.safetensors").is_file()
     before = (tmp_path / "runs" / "digits" / "checkpoint.safetensors").read_bytes()
-    status, _, stderr = train("--out", "runs/digits", "--n_epochs", 1, folder=tmp_path)
-    assert (status, stderr) == (
-        2,
-        "train.py: runs/digits already holds a run; add --resume to continue it, or choose another --out\n",
-    )
+    capsys.readouterr()
+    assert say("--out", "runs/digits", "--n_epochs", 1) == 2
+    sentence = "train.py: runs/digits already holds a run; add --resume to continue it, or choose another --out\n"
+    assert capsys.readouterr().err == sentence
     assert (tmp_path / "runs" / "digits" / "checkpoint.safetensors").read_bytes() == before
 
 
 def test_an_interrupted_run_resumes_bit_for_bit(tmp_path):
     options = [*QUICK, "--recipe", "strong", "--batch_size", "16", "--n_epochs", "8"]
-    assert train(*options, "--out", tmp_path / "whole")[0] == 0
+    assert say(*options, "--out", tmp_path / "whole") == 0
     process = start(*options, "--out", tmp_path / "parts")
     while process.stdout.readline()[:5] != "epoch":
         assert process.poll() is None
@@ -82,8 +86,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(tmp_path):
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
     assert "saved; go on with: python train.py --resume" in stdout
-    status, _, stderr = train("--resume", tmp_path / "parts")
-    assert status == 0, stderr
+    assert say("--resume", tmp_path / "parts") == 0
     assert without_times(history(tmp_path / "parts")) == without_times(history(tmp_path / "whole"))
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys()
@@ -92,7 +95,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(tmp_path):
 
 def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     options = [*QUICK, "--batch_size", "16", "--n_epochs", "6"]
-    assert train(*options, "--out", tmp_path / "whole")[0] == 0
+    assert say(*options, "--out", tmp_path / "whole") == 0
     process = start(*options, "--out", tmp_path / "parts")
     for _ in range(4):
         process.stdout.readline()
@@ -100,34 +103,29 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     process.communicate()
     with (tmp_path / "parts" / "history.jsonl").open("a") as file:
         file.write('{"epoch": 99, "train_lo')  # as a kill in the middle of a line would leave it
-    status, _, stderr = train("--out", tmp_path / "parts", "--resume")
-    assert status == 0, stderr
+    assert say("--out", tmp_path / "parts", "--resume") == 0
     assert without_times(history(tmp_path / "parts")) == without_times(history(tmp_path / "whole"))
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_a_finished_run_can_be_continued_for_longer(tmp_path):
-    assert train(*QUICK, "--n_epochs", 2, "--out", tmp_path / "run")[0] == 0
-    status, stdout, stderr = train("--resume", tmp_path / "run", "--n_epochs", 3)
-    assert status == 0, stderr
-    assert "epoch   3/3" in stdout
+def test_a_finished_run_can_be_continued_for_longer(tmp_path, capsys):
+    assert say(*QUICK, "--n_epochs", 2, "--out", tmp_path / "run") == 0
+    assert say("--resume", tmp_path / "run", "--n_epochs", 3) == 0
+    assert "epoch   3/3" in capsys.readouterr().out
     assert [record["epoch"] for record in history(tmp_path / "run")] == [1, 2, 3]
-    assert train(*QUICK, "--n_epochs", 3, "--out", tmp_path / "whole")[0] == 0
+    assert say(*QUICK, "--n_epochs", 3, "--out", tmp_path / "whole") == 0
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "run")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-@pytest.mark.parametrize("limit", [None, "100"], ids=["in memory", "streamed"])
-def test_a_folder_of_images(tmp_path, limit):
+@pytest.mark.parametrize("limit", [None, 100], ids=["in memory", "streamed"])
+def test_a_folder_of_images(tmp_path, monkeypatch, limit):
     write_folder(tmp_path / "images", n=20)
-    program = "import sys, mixer.data, mixer.train\n"
-    program += f"mixer.data.MEMORY_LIMIT = {limit}\n" if limit else ""
-    program += "sys.exit(mixer.train.main())"
+    if limit:
+        monkeypatch.setattr("mixer.data.MEMORY_LIMIT", limit)
     options = ["--dataset", "folder", "--data_dir", tmp_path / "images", "--image_size", 8, "--out", tmp_path / "run"]
-    command = [sys.executable, "-c", program, *map(str, options), "--n_epochs", "15", "--batch_size", "8", *QUICK]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
+    assert say(*options, "--n_epochs", 15, "--batch_size", 8, *QUICK) == 0
     model, metadata = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")
     assert metadata["class_names"] == ["ant", "bee"]
     assert model.image_shape == (3, 8, 8)
@@ -140,23 +138,13 @@ def test_the_module_is_the_same_command(tmp_path):
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
 
 
-def test_help_explains_every_option():
-    status, stdout, _ = train("--help")
-    assert status == 0
+def test_help_explains_every_option(capsys):
+    assert say("--help") == 0
+    stdout = capsys.readouterr().out
     options = "patch_size n_layers n_channel n_hidden dataset n_epochs batch_size lr seed recipe device precision"
     for name in [*options.split(), "data_dir", "out", "resume", "num_threads", "image_size"]:
         assert f"--{name}" in stdout
     assert stdout.count("(default") >= 15
-
-
-def say(*options):
-    """What the command answers, run in this process: exit status and standard error."""
-    from mixer.train import main
-
-    try:
-        return main([str(option) for option in options])
-    except SystemExit as stop:
-        return stop.code
 
 
 BAD = [
@@ -291,7 +279,7 @@ def test_a_terminal_that_cannot_write_every_letter(tmp_path):
 
 def test_two_processes_learn_what_one_does(tmp_path):
     options = ["--recipe", "strong", "--n_epochs", "2", "--num_threads", "1"]
-    assert train(*options, "--out", tmp_path / "one")[0] == 0
+    assert say(*options, "--out", tmp_path / "one") == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launch, ROOT / "train.py", *options, "--out", tmp_path / "two"]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300, cwd=tmp_path)
@@ -308,7 +296,7 @@ def test_tensorboard_gets_the_history(tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "run"
-    assert train(*QUICK, "--n_epochs", 2, "--tensorboard", "--out", out)[0] == 0
+    assert say(*QUICK, "--n_epochs", 2, "--tensorboard", "--out", out) == 0
     events = EventAccumulator(str(out)).Reload()
     for name in ("train_loss", "validation_accuracy", "lr"):
         expected = [(record["epoch"], pytest.approx(record[name])) for record in history(out)]
@@ -317,24 +305,24 @@ def test_tensorboard_gets_the_history(tmp_path):
 
 def test_every_run_keeps_snapshots_also_when_it_is_resumed(tmp_path):
     out = tmp_path / "run"
-    assert train(*QUICK, "--n_epochs", 4, "--out", out)[0] == 0
+    assert say(*QUICK, "--n_epochs", 4, "--out", out) == 0
     tensors, about = checkpoint.read(out / "checkpoint.safetensors")
     snapshots = checkpoint.snapshots(tensors)
     assert len(snapshots) == 12
     assert max(snapshots) == about["step"]
-    assert train("--resume", out, "--n_epochs", 5)[0] == 0
+    assert say("--resume", out, "--n_epochs", 5) == 0
     later = checkpoint.snapshots(checkpoint.read(out / "checkpoint.safetensors")[0])
     assert set(snapshots) < set(later)
 
 
-def test_shuffled_pixels_and_hidden_sizes_are_options(tmp_path):
+def test_shuffled_pixels_and_hidden_sizes_are_options(tmp_path, capsys):
     sizes = ["--n_hidden_token", 3, "--n_hidden_channel", 5]
     for shuffle in ("global", "patches"):
         out = tmp_path / shuffle
-        assert train(*QUICK, *sizes, "--n_epochs", 1, "--shuffle", shuffle, "--out", out)[0] == 0
+        assert say(*QUICK, *sizes, "--n_epochs", 1, "--shuffle", shuffle, "--out", out) == 0
         model, about = load_checkpoint(out / "checkpoint.safetensors")
         assert (model.config["n_hidden_token"], model.config["n_hidden_channel"]) == (3, 5)
         images = load_data("digits").shuffled(shuffle, 2)
         assert about["metrics"]["test_accuracy"] == evaluate(model, images, images.test)["accuracy"]
-    status, _, stderr = train("--resume", out, "--shuffle", "none")
-    assert status == 2 and "--shuffle is none, but the run to resume has patches" in stderr
+    assert say("--resume", out, "--shuffle", "none") == 2
+    assert "--shuffle is none, but the run to resume has patches" in capsys.readouterr().err
