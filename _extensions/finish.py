@@ -1,0 +1,42 @@
+"""Sphinx extension: the last changes to the finished pages, so that they open quietly and read well aloud."""
+
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+SIGNATURE = re.compile(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>")  # one argument a line
+
+
+def without_font_preloads(html: str) -> str:
+    """A browser refuses the theme's preloading of its icon fonts for a page on the disk, and logs an error for each.
+
+    The fonts themselves load as usual.
+    """
+    return re.sub(r'\n\s*<link rel="preload" as="font".*', "", html)
+
+
+def with_plain_roles(html: str) -> str:
+    """Long signatures are no lists of definitions, and the role of an entry in the references was given up."""
+
+    def lines(match: re.Match) -> str:
+        arguments = match[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>")
+        return f'<span class="sig-lines">\n{arguments}</span>'
+
+    return SIGNATURE.sub(lines, html).replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def finish(app: Sphinx, error: Exception | None) -> None:
+    """Rewrite the pages that are not yet as they should be."""
+    if error or app.builder.format != "html":
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        finished = with_plain_roles(without_font_preloads(html))
+        if finished != html:
+            page.write_text(finished, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict:
+    app.connect("build-finished", finish)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
