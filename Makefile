@@ -9,7 +9,7 @@ BIN := .venv/bin
 CODE := $(wildcard mixer/*.py mixer/weights/* mixer/widgets/*) requirements.txt
 PAGES := _config.yml _toc.yml $(wildcard _extensions/*.py book/*.ipynb book/*.md book/*.bib book/_static/*)
 
-.PHONY: book test test-colab browser lint linkcheck dist benchmark notebooks weights repository clean
+.PHONY: book test test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights lock repository clean
 
 book: _build/.built
 	@echo "The book is built. Open it in a browser:"
@@ -23,6 +23,16 @@ test-colab: .venv/.installed
 	$(BIN)/python -m tests.colab
 	$(BIN)/python -m tests.colab --numpy 1.26.4
 
+# The chapters with the newest versions that pyproject.toml allows, in an environment of their own.
+test-latest:
+	rm -rf _build/latest
+	$(PYTHON) -m venv _build/latest
+	_build/latest/bin/python -m pip install --quiet --editable . ipykernel nbval pytest pytest-xdist
+	_build/latest/bin/python -m pytest -q book
+
+fuzz: .venv/.installed browser  # bad input, drawn by chance, for half an hour
+	$(BIN)/python -m pytest -q --numprocesses=0 --hypothesis-profile=long tests/test_fuzz.py
+
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,6 +43,11 @@ linkcheck: .venv/.installed  # every address in the book, over the network
 dist: book  # two archives in _build: the built book, and its notebooks
 	$(BIN)/python -c "import shutil; shutil.make_archive('_build/mlp-mixer-book-html', 'zip', '_build/html')"
 	git archive --format=zip --output=_build/mlp-mixer-book-notebooks.zip HEAD book
+
+pdf: .venv/.installed browser $(CODE) $(PAGES)  # the whole book in one file, in _build
+	$(BIN)/jupyter-book build . -n -W --keep-going --builder singlehtml
+	cp _build/singlehtml/book/intro.html _build/singlehtml/book.html  # where its links lead from
+	$(BIN)/python -m _extensions.pdf _build/singlehtml/book.html _build/mlp-mixer-book.pdf
 
 benchmark: .venv/.installed browser  # training beside timm and mlp-mixer-pytorch on all cores; the Mixer in the page
 	env --unset=OMP_NUM_THREADS $(BIN)/python benchmarks/speed.py
@@ -53,6 +68,12 @@ browser: .venv/.installed
 	@$(BIN)/python -m tests.browser || (apt-get update -qq && apt-get install -y -qq chromium) \
 		|| (sudo -n apt-get update -qq && sudo -n apt-get install -y -qq chromium) || $(BIN)/playwright install --with-deps chromium
 
+# constraints.txt names every package of this environment, with its version: what was tested, on Python 3.11.
+lock: .venv/.installed
+	@sed -n '/^#/p' constraints.txt > constraints.new
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//; s/$$/ ; python_version == "3.11"/' >> constraints.new
+	mv constraints.new constraints.txt
+
 # The address of the repository stands in _config.yml; what repeats it follows.
 OLD_URL := $(shell sed -n 's/^  url: //p' _config.yml)
 repository:  # make repository URL=https://github.com/you/your-fork
@@ -63,10 +84,10 @@ repository:  # make repository URL=https://github.com/you/your-fork
 clean:
 	rm -rf _build
 
-.venv/.installed: requirements.txt pyproject.toml
+.venv/.installed: requirements.txt constraints.txt pyproject.toml
 	@echo "Making the environment in .venv: this takes a few minutes, once."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@touch $@
 

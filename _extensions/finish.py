@@ -37,6 +37,13 @@ def finish(app: Sphinx, error: Exception | None) -> None:
             page.write_text(finished, encoding="utf-8")
 
 
+def load_all(app: Sphinx) -> None:
+    """In the book as one page, load what any chapter needs: Sphinx asks the first alone whether it has mathematics."""
+    if app.builder.name == "singlehtml":
+        app.set_html_assets_policy("always")
+
+
 def setup(app: Sphinx) -> dict:
+    app.connect("builder-inited", load_all)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

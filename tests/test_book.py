@@ -5,13 +5,18 @@ import re
 from urllib.parse import unquote
 
 import nbformat
+import pytest
 import torch.nn.functional as F
+from pypdf import PdfReader
 
 from mixer import load_data, shipped_weights
+from mixer.widgets.figure import NO_SCRIPTS
 from tests.browser import PAYLOAD, Tab
 from tests.conftest import ROOT
 from tests.test_flow import compare
-from tests.test_pages import PAGES, TOC, each_page, page_text
+from tests.test_pages import PAGES, SHOWN, TOC, each_page, page_text
+
+KINDS = ("PatchExplorer", "TokenMixingExplorer", "MixerFlow", "ConvolutionTwin")
 
 
 def test_the_search_finds_a_word(browser, home):
@@ -26,17 +31,69 @@ def test_the_search_finds_a_word(browser, home):
     assert tab.problems == []
 
 
-def test_the_book_holds_every_kind_of_figure(book):
-    modules = [json.loads(payload)["module"] for name in PAGES for payload in PAYLOAD.findall(page_text(book, name))]
-    for kind in ("PatchExplorer", "TokenMixingExplorer", "MixerFlow", "ConvolutionTwin"):
-        assert any(f"// {kind}: " in module for module in modules), kind
-    assert "MixerFlow" in page_text(book, TOC["root"])
+def pages_with(book, kind):
+    """The names of the pages that hold a live figure of a kind."""
+
+    def modules(name):
+        return [json.loads(payload)["module"] for payload in PAYLOAD.findall(page_text(book, name))]
+
+    return [name for name in PAGES if any(f"// {kind}: " in module for module in modules(name))]
+
+
+def test_the_introduction_holds_the_mixer_itself(book):
+    assert TOC["root"] in pages_with(book, "MixerFlow")
+
+
+# Whether the focus is at the foot of the page and whether in a live figure; the kind of what has it, and its name.
+FOCUS = """() => {
+  const { activeElement: element } = document;
+  return [!!element.closest(".prev-next-footer, footer"), !!element.closest(".mx"), element.type ?? element.role,
+    element.ariaPressed === "true", element.ariaLabel ?? element.labels?.[0]?.textContent ?? element.textContent];
+}"""
+KEYS = {"range": "ArrowLeft ArrowLeft ArrowRight", "select-one": "ArrowUp ArrowDown ArrowDown", "radio": "ArrowRight",
+        "checkbox": "Space", "group": "ArrowRight ArrowDown", "application": "Space ArrowRight"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_keyboard_alone_walks_through_a_page_and_works_its_figure(tab, book, kind):
+    """Tab leads from the top to the foot, through every control of the figure; keys change what each one shows."""
+    page = tab.open(book / f"{pages_with(book, kind)[0]}.html")
+    figure = page.locator(".mx")
+    waiting = figure.locator("input:not([type=radio]), select, button, [tabindex='0'], input:checked").count()
+    at_foot, worked = False, []
+    while not at_foot:
+        page.keyboard.press("Tab")
+        at_foot, in_figure, what, is_chosen, name = page.evaluate(FOCUS)
+        if in_figure:
+            before = figure.evaluate(SHOWN)
+            for key in KEYS.get(what, "Enter").split():
+                page.keyboard.press(key)
+            page.wait_for_timeout(100)
+            assert is_chosen or figure.evaluate(SHOWN) != before, (what, name)
+            worked.append((what, name))
+    assert len(worked) == waiting, worked
 
 
 def test_the_mixer_of_the_introduction_computes_as_torch_does(tab, book):
     """In the built page: the logits of 200 images, and every step of three, within 1e-4."""
     page = tab.open(book / f"{TOC['root']}.html")
     compare(page, shipped_weights("mnist"), enlarged_digits()[:200], 3)
+
+
+def test_a_page_prints_whole(browser, book, tmp_path):
+    """On paper: light, everything opened, still pictures for live figures, no line of code cut off; then as before."""
+    tab = Tab(browser, color_scheme="dark")
+    page = tab.open(book / "book" / "03_token_mixing.html")
+    page.pdf(path=tmp_path / "page.pdf", format="A4")
+    printed = "".join("".join(sheet.extract_text() for sheet in PdfReader(tmp_path / "page.pdf").pages).split())
+    assert "".join(NO_SCRIPTS.split()) in printed
+    assert page.locator(".mx label").first.inner_text() not in printed
+    for words in page.locator(".bd-article pre").all_inner_texts():
+        assert "".join(words.split()) in printed, words
+    assert page.locator("details[open]").count() == 0
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.close()
+    assert tab.problems == []
 
 
 def enlarged_digits():

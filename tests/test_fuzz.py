@@ -1,0 +1,178 @@
+"""Bad input of every kind, drawn by chance: one clear sentence, no traceback, nothing hangs, nothing is lost.
+
+`make fuzz` draws many more: hypothesis' profile "long".
+"""
+
+import json
+import random
+import shutil
+import time
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mixer import checkpoint, data, shipped_weights
+from mixer.train import make_parser
+from mixer.widgets import ConvolutionTwin, MixerFlow, PatchExplorer, TokenMixingExplorer
+from tests.browser import PAYLOAD, Tab, write_page
+from tests.helpers import small_model
+from tests.test_command import QUICK, history, say, start, weights, without_times
+from tests.test_data import write_folder
+
+IS_LONG = settings.get_current_profile_name() == "long"
+SENTENCE = r"^[^\n]+$"
+
+
+def times(short: int, long: int):
+    """How often a test draws: in every run of the tests, and in the long one."""
+    return settings(max_examples=long if IS_LONG else short, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("fuzz")
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+OPTIONS = sorted(
+    option for action in make_parser()._actions for option in action.option_strings if option.startswith("--")
+)
+WORDS = ["", "0", "-1", "3", "0.5", "1e400", "nan", "inf", "digits", "folder", "strong", "cpu", "bf16", "é", "\n", "--"]
+values = st.one_of(st.sampled_from(WORDS), st.integers(-4, 40).map(str), st.integers(2**31, 2**70).map(str), st.text())
+
+
+@times(60, 3000)
+@given(given_options=st.lists(st.tuples(st.sampled_from(OPTIONS), st.none() | values), max_size=4))
+def test_any_options_are_taken_or_refused_in_a_sentence(folder, given_options):
+    """All of the command but the training itself."""
+    argv = [word for option in given_options for word in option if word is not None and "\0" not in word]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("mixer.train.finish", lambda *_: 0)
+        patch.setattr("mixer.data.URLS", {}, raising=False)
+        printed = []
+        patch.setattr("sys.stderr.write", printed.append)
+        status = say(*QUICK, *argv)
+    assert status in (0, 2), argv
+    said = "".join(printed).strip()
+    assert status == 0 or (said.startswith("train.py: ") and "\n" not in said and "Traceback" not in said), said
+
+
+@times(2, 50)
+@given(moment=st.floats(0, 1))
+def test_a_run_killed_at_any_moment_resumes_bit_for_bit(folder, moment):
+    options = [*QUICK, "--batch_size", "16", "--n_epochs", "12"]
+    if not (folder / "whole").exists():
+        assert say(*options, "--out", folder / "whole") == 0
+    out = folder / "killed"
+    shutil.rmtree(out, ignore_errors=True)
+    process = start(*options, "--out", out)
+    while not (out / "checkpoint.safetensors").exists():
+        time.sleep(0.01)
+    time.sleep(1.5 * moment)
+    process.kill()
+    process.communicate()
+    assert say("--resume", out) == 0
+    assert without_times(history(out)) == without_times(history(folder / "whole"))
+    whole, parts = weights(folder / "whole"), weights(out)
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+# ----------------------------------------------------------------------------------------------------------- files
+
+
+def damaged(content: bytes, draw) -> bytes:
+    """The bytes with a few of them changed, or cut short, or lengthened."""
+    content = bytearray(content)
+    for _ in range(draw(st.integers(0, 4))):
+        content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
+    return bytes(content[: draw(st.integers(0, len(content)))]) + draw(st.binary(max_size=4))
+
+
+@times(150, 5000)
+@given(drawn=st.data())
+def test_any_damaged_checkpoint_is_refused_in_a_sentence(folder, drawn):
+    path = folder / "m.safetensors"
+    if not path.exists():
+        checkpoint.save(path, small_model())
+    content = damaged(path.read_bytes(), drawn.draw)
+    (folder / "damaged.safetensors").write_bytes(content)
+    if content != path.read_bytes():
+        with pytest.raises(ValueError, match=SENTENCE):
+            checkpoint.load(folder / "damaged.safetensors")
+
+
+@times(60, 2000)
+@given(drawn=st.data())
+def test_any_damaged_image_is_read_or_refused_in_a_sentence(folder, drawn):
+    images = folder / "images"
+    if not images.exists():
+        write_folder(images, n=2)
+    path = images / "test" / "ant" / "0.png"
+    good = path.read_bytes()
+    path.write_bytes(damaged(good, drawn.draw))
+    try:
+        data.load("folder", images)
+    except (OSError, ValueError) as error:
+        assert "\n" not in str(error)
+    finally:
+        path.write_bytes(good)
+
+
+@times(100, 5000)
+@given(
+    height=st.integers(-2, 70), width=st.integers(-2, 70), patch_size=st.integers(-2, 70), channels=st.integers(0, 4)
+)
+def test_any_sizes_make_a_model_or_a_sentence(height, width, patch_size, channels):
+    changes = dict(image_size=(height, width), patch_size=patch_size, n_image_channel=channels)
+    try:
+        model = small_model(**changes)
+    except ValueError as error:
+        assert "\n" not in str(error)
+    else:
+        assert model(torch.zeros(1, channels, height, width)).shape == (1, 3)
+
+
+# ------------------------------------------------------------------------------------------------- figures in a page
+
+IMAGES = torch.arange(3 * 64, dtype=torch.uint8).reshape(3, 1, 8, 8)
+FIGURES = {
+    "PatchExplorer": lambda: PatchExplorer(IMAGES[0], 2),
+    "TokenMixingExplorer": lambda: TokenMixingExplorer(shipped_weights("digits-1"), IMAGES, n_steps=2),
+    "MixerFlow": lambda: MixerFlow(shipped_weights("digits-1"), IMAGES),
+    "ConvolutionTwin": lambda: ConvolutionTwin(shipped_weights("digits-1"), IMAGES),
+}
+ODD = [None, -1, 0, 2, 1e308, "", "word", [], [1, [2]], {}, {"base64": "AA"}, {"base64": "%"}, True]
+
+
+def change(state, chance: random.Random) -> None:
+    """Put something odd in one place of a nested state, or leave it out."""
+    places = list(state) if isinstance(state, dict) else range(len(state))
+    place = chance.choice(places)
+    if isinstance(state[place], (dict, list)) and state[place] and chance.random() < 0.7:
+        change(state[place], chance)
+    elif isinstance(state, dict) and chance.random() < 0.2:
+        del state[place]
+    else:
+        state[place] = chance.choice(ODD)
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_any_damaged_state_is_shown_or_named_in_a_sentence(browser, tmp_path, kind):
+    """No error in the console, no hang, and the sentence in the figure's own place."""
+    path = write_page(tmp_path / "page.html", FIGURES[kind]())
+    html = path.read_text(encoding="utf-8")
+    payload = PAYLOAD.search(html)[1]
+    tab = Tab(browser)
+    for seed in range(400 if IS_LONG else 15):
+        stored = json.loads(payload)
+        change(stored["state"], random.Random(seed))
+        path.write_text(html.replace(payload, json.dumps(stored).replace("<", "\\u003c")), encoding="utf-8")
+        page = tab.open(path)
+        said = page.locator("[role=alert]").all_inner_texts()
+        assert (len(said) == 1 and "\n" not in said[0]) or page.locator(".mx canvas, .mx svg").count(), seed
+        assert tab.problems == [], seed
+    tab.page.close()
