@@ -80,6 +80,9 @@ def test_the_mixer_of_the_introduction_computes_as_torch_does(tab, book):
     compare(page, shipped_weights("mnist"), enlarged_digits()[:200], 3)
 
 
+CUT_OFF = "all => all.filter((el) => !el.clientWidth || el.scrollWidth > el.clientWidth).map((el) => el.textContent)"
+
+
 def test_a_page_prints_whole(browser, book, tmp_path):
     """On paper: light, everything opened, still pictures for live figures, no line of code cut off; then as before."""
     tab = Tab(browser, color_scheme="dark")
@@ -90,6 +93,11 @@ def test_a_page_prints_whole(browser, book, tmp_path):
     assert page.locator(".mx label").first.inner_text() not in printed
     for words in page.locator(".bd-article pre").all_inner_texts():
         assert "".join(words.split()) in printed, words
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 672, "height": 900})  # of an A4 page without its margins
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator(".bd-article pre").evaluate_all(CUT_OFF) == []
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details[open]").count() == 0
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     page.close()
