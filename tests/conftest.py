@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import settings
 
 import mixer  # noqa: F401  (before timm: it makes torchvision importable beside a CPU-only torch)
 from tests.browser import Tab, started
 
 ROOT = Path(__file__).parents[1]
+settings.register_profile("long")  # tests/test_fuzz.py draws more
 torch.set_num_threads(1)  # the models are tiny: a second thread only waits for the first
 
 

@@ -52,7 +52,6 @@ def test_any_options_are_taken_or_refused_in_a_sentence(folder, given_options):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr("mixer.train.finish", lambda *_: 0)
-        patch.setattr("mixer.data.URLS", {}, raising=False)
         printed = []
         patch.setattr("sys.stderr.write", printed.append)
         status = say(*QUICK, *argv)

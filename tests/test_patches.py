@@ -102,3 +102,11 @@ def test_reduced_motion_goes_step_by_step(browser, tmp_path):
     page.get_by_role("button", name="Play").click()
     assert page.evaluate("document.querySelector('.mixer-figure').model.get('stage')") == 100
     page.close()
+
+
+@pytest.mark.parametrize("value", [0, -1, 3])
+def test_a_patch_size_that_the_image_does_not_have_is_named(page, value):
+    """With 0 the lines of the grid would be drawn without end."""
+    page.evaluate("(value) => document.querySelector('.mixer-figure').model.set('patch_size', value)", value)
+    settle(page)
+    assert f"there is no patch size {value}" in page.get_by_role("alert").inner_text()

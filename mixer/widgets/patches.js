@@ -181,6 +181,7 @@ function render({ model, el }) {
 
     return () => {
       const P = model.get("patch_size");
+      if (P < 1 || !sizes.includes(P)) throw new Error(`there is no patch size ${P}`);
       const [rows, columns] = [H / P, W / P];
       const chosen = Math.min(model.get("token"), rows * columns - 1);
       const [row, column] = [Math.floor(chosen / columns), chosen % columns];
