@@ -1,12 +1,16 @@
-"""The files around the book and the package: one address, pinned actions."""
+"""The files around the book and the package: one address, pinned actions, locked packages, the same book twice."""
 
 import re
 import shutil
 import subprocess
+import sys
+from importlib.metadata import distributions
 
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, build
 
 URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 
@@ -53,3 +57,32 @@ def test_every_action_of_the_workflow_is_pinned():
     for action in used:
         assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", action), action
     assert set(yaml.safe_load(workflow)["jobs"]) == {"test", "book", "publish"}
+
+
+def pins(name):
+    """What a file of requirements asks of this environment: names and versions."""
+    lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
+    wanted = [Requirement(line) for line in lines if line]
+    return {canonicalize_name(one.name): one.specifier for one in wanted if not one.marker or one.marker.evaluate()}
+
+
+def test_the_environment_is_the_locked_one():
+    installed = {canonicalize_name(package.name): package.version for package in distributions()}
+    locked = pins("constraints.txt") or pins("requirements.txt")  # another Python than the one of the lock
+    assert {*pins("requirements.txt")} <= {*locked}
+    found = {name: installed[name] for name in locked if name in installed}
+    assert {name: version for name, version in found.items() if not locked[name].contains(version, True)} == {}
+
+
+def test_no_package_lacks_what_it_needs():
+    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_two_builds_give_the_same_pages(book, tmp_path):
+    build(tmp_path / "source")
+    again = tmp_path / "source" / "_build" / "html"
+    pages = [path.relative_to(book) for path in book.rglob("*") if path.suffix in (".html", ".js", ".css", ".png")]
+    pages = [path for path in pages if path.name != "broken.html"]  # which another test adds
+    assert len(pages) > 50
+    assert [path for path in pages if (book / path).read_bytes() != (again / path).read_bytes()] == []
