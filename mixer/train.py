@@ -46,11 +46,16 @@ FREE_ON_RESUME = ("n_epochs", "device", "precision", "data_dir", "num_threads", 
 N_SNAPSHOTS = 12  # of the token-mixing weights, kept in every run
 
 
+def one_line(message: object) -> str:
+    """What an error says, in one line, also where it quotes an option that has several."""
+    return " ".join(str(message).splitlines())
+
+
 class OneSentenceParser(argparse.ArgumentParser):
     """A parser that answers a bad option with one sentence."""
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message}; --help lists the options\n")
+        self.exit(2, f"{self.prog}: {one_line(message)}; --help lists the options\n")
 
 
 def whole(text: str) -> int:
@@ -385,7 +390,7 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        print(f"train.py: {one_line(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not any(
