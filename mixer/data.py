@@ -8,7 +8,9 @@ import hashlib
 import importlib.util
 import math
 import signal
+import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -335,6 +337,17 @@ def _digits() -> DataSet:
     return _in_memory("digits", *splits, [str(digit) for digit in range(10)])
 
 
+@contextmanager
+def _unpacked_inside() -> Iterator[None]:
+    """Refuse what an archive would unpack outside its folder, as Python does by itself from 3.14 on."""
+    before = tarfile.TarFile.extraction_filter
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
+
+
 def _torchvision(name: str, data_dir: Path) -> DataSet:
     """MNIST, CIFAR-10 or CIFAR-100 by torchvision, downloaded into `data_dir` if they are not there."""
     from torchvision import datasets
@@ -343,7 +356,8 @@ def _torchvision(name: str, data_dir: Path) -> DataSet:
     splits = []
     for is_train in (True, False):
         try:
-            part = source(data_dir, train=is_train, download=True)
+            with _unpacked_inside():
+                part = source(data_dir, train=is_train, download=True)
         except Exception as error:  # torchvision raises many kinds, for a network that fails and for damaged files
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             if isinstance(error, OSError) or "download" in reason or "not found" in reason:

@@ -182,6 +182,17 @@ def test_cifar_from_its_own_archive(tmp_path, served, monkeypatch, name, source)
     assert len(loaded.train) + len(loaded.validation) == n_train
 
 
+def test_an_archive_is_not_unpacked_outside_its_folder(tmp_path, monkeypatch):
+    archive = tmp_path / "inside" / datasets.CIFAR10.filename
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as file:
+        file.addfile(tarfile.TarInfo("../outside"), BytesIO())
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    with pytest.raises(OSError, match=r"cifar10 in .* is damaged \(.*outside the destination"):
+        data.load("cifar10", archive.parent)
+    assert not (tmp_path / "outside").exists()
+
+
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100"])
 def test_no_network_says_what_was_tried_and_what_to_do(tmp_path, monkeypatch, name):
     def refuse(*_, **__):
