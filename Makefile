@@ -27,7 +27,7 @@ test-colab: .venv/.installed
 test-latest:
 	rm -rf _build/latest
 	$(PYTHON) -m venv _build/latest
-	_build/latest/bin/python -m pip install --quiet --editable . ipykernel nbval pytest pytest-xdist
+	_build/latest/bin/python -m pip install --quiet --editable . timm ipykernel nbval pytest pytest-xdist
 	_build/latest/bin/python -m pytest -q book
 
 fuzz: .venv/.installed browser  # bad input, drawn by chance, for half an hour
