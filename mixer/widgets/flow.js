@@ -49,6 +49,18 @@ export function paint(image, [H, W], [x0, y0], [x1, y1]) {
   });
 }
 
+/** An error, if the configuration is not that of the weights: with a wrong size a loop might not end. */
+function checkSizes({ n_layers, n_channel, n_image_channel, patch_size }, weights, nTokens) {
+  const length = (name) => weights[name]?.length;
+  const first = "layers.0.token_mixing.fc1";
+  const right =
+    n_channel === length("per_patch.linear.bias") &&
+    n_channel * n_image_channel * patch_size ** 2 === length("per_patch.linear.weight") &&
+    n_layers === Object.keys(weights).filter((name) => name.endsWith("token_mixing.fc1.bias")).length &&
+    nTokens * length(`${first}.bias`) === length(`${first}.weight`);
+  if (!right) throw new Error("its sizes are not those of its weights");
+}
+
 /** What the state holds of the model and of its images, checked. */
 function readMixer(model) {
   const [config, names, labels] = ["config", "class_names", "labels"].map((name) => model.get(name));
@@ -59,6 +71,7 @@ function readMixer(model) {
   if (!Number.isInteger(nExamples) || !nExamples) throw new Error("its stored images are damaged or incomplete");
   if (names.length !== config.n_output) throw new Error("its class names are damaged or incomplete");
   const weights = unpack(model.get("weights"), model.get("tensors"));
+  checkSizes(config, weights, rows * columns);
   const [mean, std] = [model.get("mean"), model.get("std")];
   const example = (i) => stored.slice(i * H * W, (i + 1) * H * W);
   const describe = (i) => `stored image ${i}${labels.length ? `, of class ${names[labels[i]]}` : ""}`;

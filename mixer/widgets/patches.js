@@ -93,7 +93,7 @@ function render({ model, el }) {
       facts,
       wayTitle,
       way,
-      h("div", { class: "mx-row" }, stage.el, play),
+      h("div", { class: "mx-row mx-middle mx-time" }, stage.el, play),
       h("p", { class: "mx-note" }, hint),
     );
 
