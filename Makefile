@@ -27,11 +27,11 @@ test-colab: .venv/.installed
 test-latest:
 	rm -rf _build/latest
 	$(PYTHON) -m venv _build/latest
-	_build/latest/bin/python -m pip install --quiet --editable . timm ipykernel nbval pytest pytest-xdist
+	_build/latest/bin/python -m pip install --quiet --editable . timm ipykernel nbval pytest pytest-timeout pytest-xdist
 	_build/latest/bin/python -m pytest -q book
 
 fuzz: .venv/.installed browser  # bad input, drawn by chance, for half an hour
-	$(BIN)/python -m pytest -q --numprocesses=0 --hypothesis-profile=long tests/test_fuzz.py
+	$(BIN)/python -m pytest -q --numprocesses=0 --timeout=0 --hypothesis-profile=long tests/test_fuzz.py
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
