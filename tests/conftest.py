@@ -89,11 +89,14 @@ def build(source):
     (source / "_build" / "html" / "whole").touch()
 
 
-@pytest.fixture(scope="session", params=["disk", "server"])
+@pytest.fixture(scope="session")
+def server(book):
+    """The address of the built book on a web server."""
+    with server_of(book) as address:
+        yield address
+
+
+@pytest.fixture(params=["disk", "server"])
 def home(request, book):
     """The address of the built book, on the disk and on a web server."""
-    if request.param == "disk":
-        yield f"{book.as_uri()}/"
-    else:
-        with server_of(book) as address:
-            yield address
+    return request.getfixturevalue("server") if request.param == "server" else f"{book.as_uri()}/"

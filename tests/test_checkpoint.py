@@ -5,8 +5,6 @@ import struct
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from mixer import checkpoint, to_convolution
@@ -93,22 +91,6 @@ def test_an_altered_header_is_noticed(saved):
     assert saved.read_bytes() != content
     with pytest.raises(ValueError, match="was damaged or altered"):
         checkpoint.load(saved)
-
-
-@settings(max_examples=150, deadline=None)
-@given(data=st.data())
-def test_any_changed_or_missing_byte_is_one_sentence(tmp_path_factory, data):
-    path = tmp_path_factory.mktemp("fuzz") / "m.safetensors"
-    checkpoint.save(path, small_model(), ABOUT)
-    content = bytearray(path.read_bytes())
-    if data.draw(st.booleans(), label="truncate"):
-        content = content[: data.draw(st.integers(0, len(content) - 1))]
-    else:
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"^[^\n]+$"):
-        checkpoint.load(path)
 
 
 def test_a_failed_write_leaves_the_earlier_file(saved, monkeypatch):

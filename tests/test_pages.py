@@ -10,7 +10,7 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 
 from tests.browser import PAYLOAD, Tab
-from tests.conftest import ROOT, server_of
+from tests.conftest import ROOT
 
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
 ROOT_PAGE = TOC["root"]
@@ -51,12 +51,6 @@ def on_disk(browser, book, name):
     yield tab.open(book / f"{name}.html")
     tab.page.close()
     assert tab.problems == []
-
-
-@pytest.fixture(scope="module")
-def server(book):
-    with server_of(book) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
