@@ -8,6 +8,7 @@ from importlib.metadata import distributions
 
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT, build
@@ -72,6 +73,13 @@ def test_the_environment_is_the_locked_one():
     assert {*pins("requirements.txt")} <= {*locked}
     found = {name: installed[name] for name in locked if name in installed}
     assert {name: version for name, version in found.items() if not locked[name].contains(version, True)} == {}
+
+
+def test_the_locked_packages_run_on_every_release_of_python_3_11():
+    locked = pins("constraints.txt")
+    needed = {package.name: package.metadata["Requires-Python"] or "" for package in distributions()}
+    narrow = {name: asked for name, asked in needed.items() if not SpecifierSet(asked).contains("3.11.0")}
+    assert {name: asked for name, asked in narrow.items() if canonicalize_name(name) in locked} == {}
 
 
 def test_no_package_lacks_what_it_needs():
