@@ -56,7 +56,8 @@ benchmark: .venv/.installed browser  # training beside timm and mlp-mixer-pytorc
 notebooks: .venv/.installed  # execute every chapter in place, before it is committed
 	$(BIN)/ruff format book
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
-		--coalesce-streams --ExecutePreprocessor.store_widget_state=False book/*.ipynb
+		--ExecutePreprocessor.store_widget_state=False book/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams book/*.ipynb  # only what is there already
 
 DATA ?= data
 weights: .venv/.installed  # train the shipped weights anew: hours; goes on where it was stopped. DATA is the data's folder

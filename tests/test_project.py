@@ -7,10 +7,13 @@ import sys
 from importlib.metadata import distributions
 
 import yaml
+from jupyter_cache.executors.utils import single_nb_execution
+from nbformat.v4 import new_code_cell, new_notebook
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from _extensions.execute import setup
 from tests.conftest import ROOT, build
 
 URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
@@ -85,6 +88,16 @@ def test_the_locked_packages_run_on_every_release_of_python_3_11():
 def test_no_package_lacks_what_it_needs():
     done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_what_a_built_chapter_prints_is_whole_and_it_leaves_no_state_of_widgets(tmp_path):
+    """However the pieces of a line arrive, one after another, and although a widget is shown."""
+    setup(None)
+    code = "import time, ipywidgets\nprint('a', end=' ', flush=True); time.sleep(1); print('b')\nipywidgets.Text()"
+    notebook = new_notebook(cells=[new_code_cell(code)])
+    assert single_nb_execution(notebook, cwd=str(tmp_path), timeout=60, allow_errors=False).err is None
+    assert notebook.cells[0].outputs[0].text == "a b\n"
+    assert "widgets" not in notebook.metadata
 
 
 def test_two_builds_give_the_same_pages(book, tmp_path):
