@@ -37,8 +37,8 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-linkcheck: .venv/.installed  # every address in the book, over the network
-	$(BIN)/jupyter-book build . --builder linkcheck
+linkcheck: .venv/.installed  # every address in the book, over the network; the report stays apart from the pages
+	$(BIN)/jupyter-book build . --builder linkcheck; found=$$?; mv _build/html/output.* _build; exit $$found
 
 dist: book  # two archives in _build: the built book, and its notebooks
 	$(BIN)/python -c "import shutil; shutil.make_archive('_build/mlp-mixer-book-html', 'zip', '_build/html')"
