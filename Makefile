@@ -30,7 +30,7 @@ test-latest:
 	_build/latest/bin/python -m pip install --quiet --editable . timm ipykernel nbval pytest pytest-timeout pytest-xdist
 	_build/latest/bin/python -m pytest -q book
 
-fuzz: .venv/.installed browser  # bad input, drawn by chance, for half an hour
+fuzz: .venv/.installed browser  # bad input, drawn by chance, for a quarter of an hour
 	$(BIN)/python -m pytest -q --numprocesses=0 --timeout=0 --hypothesis-profile=long tests/test_fuzz.py
 
 lint: .venv/.installed
