@@ -97,6 +97,8 @@ _build/.code: .venv/.installed $(CODE)
 	@rm -rf _build/.jupyter_cache _build/.doctrees
 	@mkdir -p _build && touch $@
 
+# Pages are written anew each time, so that no picture of an earlier build stays among them; what was executed is kept.
 _build/.built: _build/.code $(PAGES)
+	@rm -rf _build/html
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	@touch $@

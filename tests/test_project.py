@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from _extensions.execute import setup
+from _extensions import execute
 from tests.conftest import ROOT, build
 
 URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
@@ -92,7 +92,7 @@ def test_no_package_lacks_what_it_needs():
 
 def test_what_a_built_chapter_prints_is_whole_and_it_leaves_no_state_of_widgets(tmp_path):
     """However the pieces of a line arrive, one after another, and although a widget is shown."""
-    setup(None)
+    execute.setup(None)
     code = "import time, ipywidgets\nprint('a', end=' ', flush=True); time.sleep(1); print('b')\nipywidgets.Text()"
     notebook = new_notebook(cells=[new_code_cell(code)])
     assert single_nb_execution(notebook, cwd=str(tmp_path), timeout=60, allow_errors=False).err is None
