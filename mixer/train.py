@@ -18,7 +18,16 @@ from tqdm import tqdm
 
 from mixer import checkpoint, data
 from mixer.model import GELUS, NORMS, MLPMixer
-from mixer.training import PRECISIONS, RECIPES, Trainer, choose_recipe, evaluate, rank_and_count
+from mixer.training import (
+    PRECISIONS,
+    RECIPES,
+    Trainer,
+    choose_device,
+    choose_recipe,
+    evaluate,
+    memory_of,
+    rank_and_count,
+)
 
 CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.jsonl"
 COMMON = dict(dataset="digits", norm=NORMS[0], gelu=GELUS[0], seed=1, recipe="seed", device="auto", precision="auto")
@@ -117,8 +126,9 @@ def make_parser() -> argparse.ArgumentParser:
     add("--device", help="auto, cpu, cuda, cuda:1 … or mps (default: auto, the fastest there is)")
     add("--precision", choices=["auto", *PRECISIONS], help="of matrix products (default: auto, by device)")
     add("--num_threads", type=whole, help="threads on the CPU (default: as many as torch chooses)")
-    add("--compile", action="store_true", help="let torch.compile translate the model: slow to start, then faster")
-    add("--tensorboard", action="store_true", help="also write the history for TensorBoard, into the folder of the run")
+    switch = argparse.BooleanOptionalAction  # a run that is resumed where one of them cannot work can do without it
+    add("--compile", action=switch, help="let torch.compile translate the model: slow to start, then faster")
+    add("--tensorboard", action=switch, help="also write the history for TensorBoard, into the folder of the run")
     add("--out", help="folder of the run (default: runs/DATASET, or the next free runs/DATASET-2 …)")
     add(
         "--resume",
@@ -191,20 +201,42 @@ def resolve(given: dict, stored: dict) -> dict:
     return {**BY_DATA_SET[options["dataset"]], **options}
 
 
+def check_memory(sizes: dict, batch_size: int, device: torch.device) -> None:
+    """Raise ValueError if a training step needs more memory than the device has.
+
+    A lower bound in float32: every parameter with its gradient and Adam's two means, and of every layer what its
+    backward pass needs.
+    """
+    with torch.device("meta"):  # takes no memory
+        model = MLPMixer(**{**sizes, "n_layers": 1})
+    n_layers, T, C, config = sizes["n_layers"], model.n_tokens, model.config["n_channel"], model.config
+    n_parameters = model.n_parameters + (n_layers - 1) * sum(p.numel() for p in model.layers.parameters())
+    kept = 6 * T * C + 2 * C * config["n_hidden_token"] + 2 * T * config["n_hidden_channel"]  # numbers per image
+    needed = 4 * (4 * n_parameters + batch_size * n_layers * kept)
+    there = memory_of(device)
+    if needed > there:
+        raise ValueError(
+            f"a model of {n_parameters:,} parameters with {batch_size} images per step needs at least "
+            f"{needed / 2**30:,.1f} GiB, and {device} has {there / 2**30:,.1f} GiB; choose smaller sizes"
+        )
+
+
 def make_trainer(options: dict, folder: Path | None) -> Trainer:
     """A trainer at its first step, or where the run in `folder` stopped."""
     images = data.load(options["dataset"], options["data_dir"], options["image_size"])
     images = images.shuffled(options["shuffle"], options["patch_size"])
-    torch.manual_seed(options["seed"])
+    recipe = choose_recipe(options["recipe"], **{k: options[k] for k in RECIPE_OPTIONS if k in options})
     if folder is None:
         C, H, W = images.image_shape
         sizes = {name: options[name] for name in MODEL_OPTIONS}
-        model = MLPMixer(**sizes, n_output=len(images.class_names), image_size=(H, W), n_image_channel=C)
+        sizes |= dict(n_output=len(images.class_names), image_size=(H, W), n_image_channel=C)
+        check_memory(sizes, min(recipe.batch_size, len(images.train)), choose_device(options["device"]))
+        torch.manual_seed(options["seed"])
+        model = MLPMixer(**sizes)
     else:
         model, metadata = checkpoint.load(folder / CHECKPOINT)
         if images.fingerprint != metadata["fingerprint"]:
             raise ValueError(f"the images in {options['data_dir']} are not those that the run in {folder} began with")
-    recipe = choose_recipe(options["recipe"], **{k: options[k] for k in RECIPE_OPTIONS if k in options})
     trainer = Trainer(
         model,
         images,
@@ -229,7 +261,8 @@ def save(out: Path, trainer: Trainer, run: dict, metrics: dict) -> None:
     tensors, numbers = trainer.state()
     images = trainer.data
     about = dict(data_set=images.name, mean=images.mean, std=images.std, class_names=images.class_names)
-    about |= {**run, "metrics": metrics, "torch": torch.__version__, "hardware": hardware(trainer)}
+    about |= {**run, "shuffle": run["options"]["shuffle"], "metrics": metrics}
+    about |= {"torch": torch.__version__, "hardware": hardware(trainer)}
     checkpoint.save(out / CHECKPOINT, trainer.model, {**about, **numbers}, tensors)
 
 
@@ -295,7 +328,7 @@ def open_tensorboard(out: Path):
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError(
-            "--tensorboard needs a package that is not here; install it: pip install tensorboard"
+            "--tensorboard needs a package that is not here; install it (pip install tensorboard), or --no-tensorboard"
         ) from error
     return SummaryWriter(str(out))
 
@@ -392,12 +425,13 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"train.py: {one_line(error)}", file=sys.stderr)
         return 2
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(
-            word in str(error).lower() for word in ("memory", "storage size")
-        ):
-            raise
+    except (MemoryError, torch.OutOfMemoryError):
         print("train.py: there is not enough memory for these sizes; choose smaller ones", file=sys.stderr)
+        return 2
+    except torch._dynamo.exc.TorchDynamoException as error:
+        reason = one_line(getattr(error, "inner_exception", error))
+        mend = "leave --compile out, or resume with --no-compile"
+        print(f"train.py: torch.compile does not work on this machine ({reason}); {mend}", file=sys.stderr)
         return 2
     finally:
         if torch.distributed.is_initialized():

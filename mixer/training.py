@@ -6,6 +6,7 @@ run that was interrupted anywhere continues exactly where it stopped.
 
 import copy
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -121,6 +122,17 @@ def choose_device(device: str = "auto") -> torch.device:
     if (chosen.index or 0) >= n_there:
         raise ValueError(f"device {device!r} is not on this machine; choose auto or cpu")
     return chosen
+
+
+def memory_of(device: torch.device) -> float:
+    """The memory of a device in bytes; infinite where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory()
+    if not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -420,7 +432,8 @@ class Trainer:
                 states[int(k)]["state"].setdefault(int(i), {})[key] = value
         for optimiser, state in zip(self.optimisers, states, strict=True):
             optimiser.load_state_dict(state)
-        self.scaler.load_state_dict(numbers["scaler"])
+        if numbers["scaler"]:  # empty after steps in another precision than fp16, which need no scale
+            self.scaler.load_state_dict(numbers["scaler"])
         self.sums = tensors["sums"].to(self.device)
         self.step, self.seconds = numbers["step"], numbers["seconds"]
         self.snapshots = checkpoint.snapshots(tensors)
@@ -475,7 +488,8 @@ def _skip(rate: float, block: nn.Module, inputs: tuple[Tensor], output: Tensor) 
     if not block.training:
         return output
     (x,) = inputs
-    kept = (torch.rand(len(x), 1, 1) >= rate).to(x.device) / (1 - rate)  # the mean of the update stays the same
+    chance = torch.rand(len(x), *[1] * (x.dim() - 1))  # one number per image, for tables and for maps
+    kept = (chance >= rate).to(x.device) / (1 - rate)  # the mean of the update stays the same
     return x + kept * (output - x)
 
 

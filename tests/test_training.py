@@ -1,6 +1,8 @@
 """The loop: what it computes, that it learns, and that it continues bit for bit."""
 
+import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mixer import evaluate, fit, predict, to_convolution
+from mixer import analysis, evaluate, fit, predict, to_convolution
 from mixer.data import load
 from mixer.training import (
     RECIPES,
@@ -334,3 +336,54 @@ def test_the_running_mean_takes_over_the_statistics_of_batch_norm():
     list(trainer)
     assert torch.equal(model[1].running_mean, trainer.learner[1].running_mean)
     assert model[1].running_mean.abs().sum() > 0
+
+
+def test_a_run_goes_on_in_another_precision():
+    """Begun in float32, resumed in float16, whose gradients are scaled, and back: Colab's GPUs differ."""
+    plain, scaled = (trainer(replace(AFFINE, n_epochs=4)) for _ in range(2))
+    scaled.scaler = torch.amp.GradScaler("cpu")  # as choose_precision("auto") makes it on a GPU before Ampere
+    for run, other in ((plain, scaled), (scaled, plain)):
+        epoch = next(iter(run))["epoch"]
+        tensors, numbers = run.state()
+        other.load_state({name: t.clone() for name, t in tensors.items()}, json.loads(json.dumps(numbers)))
+        assert next(iter(other))["epoch"] == epoch + 1
+    assert scaled.scaler.get_scale() == 65536
+
+
+WHOLE = choose_recipe("strong", n_epochs=1, batch_size=8, random_augment=True, cutmix=1.0, drop_path=0.3)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(1, 8), WHOLE, replace(WHOLE, padding=0)], ids=["seed", "strong", "affine"])
+@pytest.mark.parametrize("twin", [False, True])
+def test_no_tensor_of_a_step_is_left_on_the_cpu(monkeypatch, recipe, twin):
+    """A step on torch's meta device, which refuses tensors of another device, as a GPU would."""
+    monkeypatch.setattr("mixer.training.choose_device", torch.device)
+    monkeypatch.setattr("mixer.training.autocast", lambda *_: nullcontext())  # torch has none for meta
+    model = to_convolution(small_model()) if twin else small_model()
+    run = Trainer(
+        model, small_data(name="folder" if recipe.padding else "small"), recipe, 1, "meta", "fp32", n_snapshots=3
+    )
+    for images, labels in run.data.train.batches(torch.arange(16), recipe.batch_size):
+        with stochastic_depth(run.learner, recipe.drop_path):
+            assert run.train_step(images, labels).device.type == "meta"
+    run.load_state(*run.state())
+    assert {t.device.type for t in run.model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("shuffle", ["none", "patches", "global"])
+def test_prediction_and_analysis_follow_the_device(monkeypatch, shuffle):
+    monkeypatch.setattr("mixer.training.autocast", lambda *_: nullcontext())
+    data, model = small_data().shuffled(shuffle, 2), small_model().to("meta")
+    for network in (model, to_convolution(model)):
+        assert predict(network, data, data.test).device.type == "meta"
+    logits, results = model.forward_intermediates(data.normalise(data.test.images.to("meta")))
+    inputs, outputs = analysis.token_maps(model, 0)
+    found = [
+        logits,
+        *results.values(),
+        inputs,
+        outputs,
+        analysis.mean_frequency(inputs),
+        model.patches.inverse(results["patches"], 4),
+    ]
+    assert {t.device.type for t in found} == {"meta"}
