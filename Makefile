@@ -61,7 +61,7 @@ notebooks: .venv/.installed  # execute every chapter in place, before it is comm
 
 DATA ?= data
 weights: .venv/.installed  # train the shipped weights anew: hours; goes on where it was stopped. DATA is the data's folder
-	$(BIN)/python -m mixer.release --data_dir $(DATA)
+	$(BIN)/python -m mixer.cli.release --data_dir $(DATA)
 	$(BIN)/python benchmarks/shuffles.py $(DATA)/cifar10-jpeg
 
 # The tests need a Chromium: the system's, or else Playwright's own.

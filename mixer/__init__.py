@@ -4,7 +4,7 @@ from mixer.checkpoint import load as load_checkpoint
 from mixer.checkpoint import save as save_checkpoint
 from mixer.checkpoint import shipped as shipped_weights
 from mixer.convolution import ConvolutionalMixer, from_convolution, to_convolution
-from mixer.data import Split, augment
+from mixer.data import Split
 from mixer.data import load as load_data
 from mixer.model import (
     ChannelMixingMLP,
@@ -15,7 +15,9 @@ from mixer.model import (
     PerPatchMLP,
     TokenMixingMLP,
 )
-from mixer.training import RECIPES, Trainer, evaluate, fit, predict, seeded
+from mixer.recipe import RECIPES
+from mixer.regularisation import augment, seeded
+from mixer.training import Trainer, evaluate, fit, predict
 
 __version__ = "0.1.0"
 __all__ = [

@@ -121,6 +121,20 @@ def snapshots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     return dict(sorted(found.items()))
 
 
+def flattened(groups: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Groups of tensors as a checkpoint stores them, under "group.name"."""
+    return {f"{group}.{name}" if name else group: t for group, named in groups.items() for name, t in named.items()}
+
+
+def grouped(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The groups of a checkpoint's tensors, for instance "model", each by name: the inverse of `flattened`."""
+    groups = {}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition(".")
+        groups.setdefault(group, {})[name] = tensor
+    return groups
+
+
 def _digest(tensors: dict[str, Tensor], header: str) -> str:
     """The SHA-256, in hexadecimal, of the header and of every tensor's name, type, shape and bytes."""
     sha = hashlib.sha256(header.encode())

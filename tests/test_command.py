@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixer import checkpoint, evaluate, load_checkpoint, load_data
-from mixer.train import main
+from mixer import MLPMixer, checkpoint, evaluate, load_checkpoint, load_data
+from mixer.cli import main
 from mixer.widgets import ConvolutionTwin, MixerFlow, TokenMixingExplorer
 from tests.helpers import small_model
 from tests.test_data import write_folder
@@ -152,7 +152,7 @@ BAD = [
     (["--dataset", "imagenet"], "invalid choice: 'imagenet'"),
     (["--patch_size", "0"], "0 is not a whole number of at least 1"),
     (["--patch_size", "3"], "image 8×8 is not divisible into 3×3 patches; choose patch_size 1, 2, 4, 8"),
-    (["--n_layers", "two"], "invalid whole value: 'two'"),
+    (["--n_layers", "two"], "two is not a whole number of at least 1"),
     (["--n_channel", "-4"], "-4 is not a whole number of at least 1"),
     (["--lr", "-1"], "lr is -1.0; it must be a positive number"),
     (["--lr", "nan"], "lr is nan; it must be a positive number"),
@@ -269,7 +269,7 @@ def test_an_evaluation_that_fails_loses_no_epoch(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise OSError("the test images cannot be read")
 
-    monkeypatch.setattr("mixer.train.evaluate", fail)
+    monkeypatch.setattr("mixer.cli.run.evaluate", fail)
     assert say(*QUICK, "--n_epochs", 1, "--out", "run") == 2
     assert checkpoint.read(tmp_path / "run" / "checkpoint.safetensors")[1]["metrics"]["epoch"] == 1
 
@@ -312,8 +312,15 @@ def test_every_run_keeps_snapshots_also_when_it_is_resumed(tmp_path):
     assert say(*QUICK, "--n_epochs", 4, "--out", out) == 0
     tensors, about = checkpoint.read(out / "checkpoint.safetensors")
     snapshots = checkpoint.snapshots(tensors)
-    assert len(snapshots) == 12
-    assert max(snapshots) == about["step"]
+    assert list(snapshots) == [round(about["step"] * (i / 11) ** 2) for i in range(12)]
+    model, _ = load_checkpoint(out / "checkpoint.safetensors")
+    names = [name for name in model.state_dict() if "token_mixing.fc" in name]
+    torch.manual_seed(1)
+    first = MLPMixer(**model.config).state_dict()
+    for name in names:
+        assert torch.equal(snapshots[0][name], first[name].half())
+        assert torch.equal(snapshots[about["step"]][name], model.state_dict()[name].half())
+    assert sorted(snapshots[0]) == sorted(names)
     assert say("--resume", out, "--n_epochs", 5) == 0
     later = checkpoint.snapshots(checkpoint.read(out / "checkpoint.safetensors")[0])
     assert set(snapshots) < set(later)

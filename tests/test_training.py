@@ -1,5 +1,6 @@
 """The loop: what it computes, that it learns, and that it continues bit for bit."""
 
+import copy
 import json
 import math
 from contextlib import nullcontext
@@ -12,17 +13,10 @@ from torch import nn
 
 from mixer import analysis, evaluate, fit, predict, to_convolution
 from mixer.data import load
-from mixer.training import (
-    RECIPES,
-    Recipe,
-    Trainer,
-    choose_device,
-    choose_precision,
-    choose_recipe,
-    make_optimisers,
-    parameter_groups,
-    stochastic_depth,
-)
+from mixer.devices import choose_device, choose_precision
+from mixer.recipe import RECIPES, Recipe, choose_recipe, make_optimisers, parameter_groups
+from mixer.regularisation import stochastic_depth
+from mixer.training import Trainer
 from tests.helpers import small_data, small_model
 
 AFFINE = Recipe(3, 8, 1e-2, weight_decay=0.1, warm_up=0.2, label_smoothing=0.1, clip=0.5, affine=1.0, ema=0.9)
@@ -115,7 +109,7 @@ def test_a_run_stopped_at_any_step_continues_bit_for_bit(recipe, stop_at):
     assert first.step == stop_at
     tensors, numbers = first.state()
     second = trainer(recipe, model=first.model)
-    second.load_state({name: t.clone() for name, t in tensors.items()}, numbers)
+    second.load_state(copy.deepcopy(tensors), numbers)
     late = list(second)
     assert torch.equal(weights(second.model), weights(unbroken.model))
     keys = ["epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr"]
@@ -143,7 +137,7 @@ def test_every_step_draws_its_own_augmentation(monkeypatch):
         seeds.append(generator.initial_seed())
         return images
 
-    monkeypatch.setattr("mixer.training.augment", record)
+    monkeypatch.setattr("mixer.regularisation.augment", record)
     list(trainer(AFFINE))
     assert len(seeds) == len(set(seeds)) == 15
 
@@ -155,7 +149,7 @@ def test_digits_are_turned_and_photographs_cropped_and_mirrored(monkeypatch):
         changes.append(change)
         return images
 
-    monkeypatch.setattr("mixer.training.augment", record)
+    monkeypatch.setattr("mixer.regularisation.augment", record)
     recipe = Recipe(1, 40, padding=2, flip=True, affine=0.5)
     for name in ("digits", "cifar10"):
         list(Trainer(small_model(), small_data(name=name), recipe, 1, "cpu", "fp32"))
@@ -179,23 +173,6 @@ def test_the_model_is_the_running_mean_of_what_is_trained():
     list(run)
     assert torch.allclose(weights(run.model), mean, atol=1e-6)
     assert not torch.allclose(weights(run.model), weights(run.learner), atol=1e-3)
-
-
-def test_snapshots_begin_with_the_first_weights_and_end_with_the_last():
-    run = trainer(AFFINE, n_snapshots=5)
-    first = {name: w.clone().half() for name, w in run.model.state_dict().items()}
-    list(run)
-    assert list(run.snapshots) == [0, 1, 4, 8, 15]
-    last = run.model.state_dict()
-    names = [f"layers.0.token_mixing.fc{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")]
-    assert list(run.snapshots[15]) == names
-    for name in names:
-        assert torch.equal(run.snapshots[0][name], first[name])
-        assert torch.equal(run.snapshots[15][name], last[name].half())
-    again = trainer(AFFINE, n_snapshots=5)
-    again.load_state(*run.state())
-    assert list(again.snapshots) == list(run.snapshots)
-    assert torch.equal(again.snapshots[4][names[0]], run.snapshots[4][names[0]])
 
 
 def test_stochastic_depth_skips_blocks_keeps_their_mean_and_ends():
@@ -345,7 +322,7 @@ def test_a_run_goes_on_in_another_precision():
     for run, other in ((plain, scaled), (scaled, plain)):
         epoch = next(iter(run))["epoch"]
         tensors, numbers = run.state()
-        other.load_state({name: t.clone() for name, t in tensors.items()}, json.loads(json.dumps(numbers)))
+        other.load_state(copy.deepcopy(tensors), json.loads(json.dumps(numbers)))
         assert next(iter(other))["epoch"] == epoch + 1
     assert scaled.scaler.get_scale() == 65536
 
@@ -360,9 +337,7 @@ def test_no_tensor_of_a_step_is_left_on_the_cpu(monkeypatch, recipe, twin):
     monkeypatch.setattr("mixer.training.choose_device", torch.device)
     monkeypatch.setattr("mixer.training.autocast", lambda *_: nullcontext())  # torch has none for meta
     model = to_convolution(small_model()) if twin else small_model()
-    run = Trainer(
-        model, small_data(name="folder" if recipe.padding else "small"), recipe, 1, "meta", "fp32", n_snapshots=3
-    )
+    run = Trainer(model, small_data(name="folder" if recipe.padding else "small"), recipe, 1, "meta", "fp32")
     for images, labels in run.data.train.batches(torch.arange(16), recipe.batch_size):
         with stochastic_depth(run.learner, recipe.drop_path):
             assert run.train_step(images, labels).device.type == "meta"
