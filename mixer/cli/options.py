@@ -39,28 +39,28 @@ def any_seed(text: str) -> int:
     return integer(text, 0, 2**63, "2⁶³")
 
 
-def option(kind: Callable, help: str, default=None, shown: str | None = None, free: bool = False, choices=None):
+def option(kind: Callable | tuple, help: str, default=None, shown: str | None = None, free: bool = False):
     """A field of `Options`.
 
     Args:
-        kind: reads the option's text; bool makes it a switch.
+        kind: reads the option's text; a tuple names all choices, and bool makes a switch.
         help: what it is, without the default.
         default: its value where BY_DATA_SET has none; None leaves it to the recipe or the model.
         shown: the default in words, where the value does not say it.
         free: whether a resumed run may change it.
-        choices: all values that it can have.
     """
-    return field(default=default, metadata=dict(kind=kind, help=help, shown=shown, free=free, choices=choices))
+    return field(default=default, metadata=dict(kind=kind, help=help, shown=shown, free=free))
+
+
+SHUFFLING = "one fixed new order for the patches and the pixels in them, or all pixels"
 
 
 @dataclass
 class Options:
     """What a run was told, by the names of the command's options."""
 
-    dataset: str = option(str, "what to train on", "digits", choices=data.NAMES)
-    data_dir: str = option(
-        str, "folder of the downloads, or for folder the one that holds train/ and test/", "data", free=True
-    )
+    dataset: str = option(data.NAMES, "what to train on", "digits")
+    data_dir: str = option(str, "folder of the downloads, or the one that holds train/ and test/", "data", free=True)
     image_size: int = option(positive_int, "side in pixels to which the images of folder are resized", shown="32")
     patch_size: int = option(positive_int, "side of a patch in pixels")
     n_layers: int = option(positive_int, "mixer layers")
@@ -68,19 +68,10 @@ class Options:
     n_hidden: int = option(positive_int, "hidden units of each MLP")
     n_hidden_token: int = option(positive_int, "hidden units of the token-mixing MLPs", shown="n_hidden")
     n_hidden_channel: int = option(positive_int, "hidden units of the channel-mixing MLPs", shown="n_hidden")
-    norm: str = option(
-        str, "axes of LayerNorm", NORMS[0], shown="tokens_channels; the paper's is channels", choices=NORMS
-    )
-    gelu: str = option(str, "exact GELU or its tanh approximation", GELUS[0], choices=GELUS)
-    shuffle: str = option(
-        str,
-        "one fixed new order for the patches and the pixels in them, or all pixels",
-        "none",
-        choices=data.SHUFFLES,
-    )
-    recipe: str = option(
-        str, "how to train", "seed", shown="seed, which is Adam at a constant rate", choices=tuple(RECIPES)
-    )
+    norm: str = option(NORMS, "axes of LayerNorm", NORMS[0], f"{NORMS[0]}; the paper's is {NORMS[1]}")
+    gelu: str = option(GELUS, "exact GELU or its tanh approximation", GELUS[0])
+    shuffle: str = option(data.SHUFFLES, SHUFFLING, "none")
+    recipe: str = option(tuple(RECIPES), "how to train", "seed", "seed, which is Adam at a constant rate")
     n_epochs: int = option(positive_int, "passes over the training images", free=True)
     batch_size: int = option(positive_int, "images per step")
     lr: float = option(float, "highest learning rate, per step")
@@ -88,15 +79,11 @@ class Options:
     drop_path: float = option(float, "chance to skip the last block, stochastic depth", shown="0; for long runs")
     random_augment: bool = option(bool, "change the images by RandAugment too", shown="no; for long runs")
     seed: int = option(any_seed, "of the initial weights, the order of images and their augmentation", 1)
-    device: str = option(str, "auto, cpu, cuda, cuda:1 … or mps", "auto", shown="auto, the fastest there is", free=True)
-    precision: str = option(
-        str, "of matrix products", "auto", shown="auto, by device", free=True, choices=("auto", *PRECISIONS)
-    )
+    device: str = option(str, "auto, cpu, cuda, cuda:1 … or mps", "auto", "auto, the fastest there is", free=True)
+    precision: str = option(("auto", *PRECISIONS), "of matrix products", "auto", "auto, by device", free=True)
     num_threads: int = option(positive_int, "threads on the CPU", shown="as many as torch chooses", free=True)
     compile: bool = option(bool, "let torch.compile translate the model: slow to start, then faster", False, free=True)
-    tensorboard: bool = option(
-        bool, "also write the history for TensorBoard, into the folder of the run", False, free=True
-    )
+    tensorboard: bool = option(bool, "also write the history for TensorBoard into the run's folder", False, free=True)
 
     def named(self, owner: Callable) -> dict:
         """The options that are arguments of a model or a recipe and have a value."""
@@ -151,14 +138,11 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     for one in fields(Options):
-        about = one.metadata
-        switch = about["kind"] is bool
-        reading = (
-            dict(action=argparse.BooleanOptionalAction)
-            if switch
-            else dict(type=about["kind"], choices=about["choices"])
-        )
-        parser.add_argument(f"--{one.name}", help=f"{about['help']} (default: {default_of(one)})", **reading)
+        kind = one.metadata["kind"]
+        reading = {"choices": kind} if isinstance(kind, tuple) else {"type": kind}
+        if kind is bool:  # a run that is resumed where --compile cannot work can do without it
+            reading = {"action": argparse.BooleanOptionalAction}
+        parser.add_argument(f"--{one.name}", help=f"{one.metadata['help']} (default: {default_of(one)})", **reading)
     folder = "folder of the run (default: runs/DATASET, or the next free runs/DATASET-2 …)"
     parser.add_argument("--out", help=folder)
     resume = "continue the run in FOLDER, or without a name in that of --out, with the options it was started with"
