@@ -9,6 +9,8 @@ import hashlib
 import json
 import math
 import os
+import secrets
+import shutil
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,6 +24,7 @@ from torch import Tensor
 from mixer.model import MLPMixer
 
 FORMAT = "mixer-checkpoint-1"
+UNFINISHED = ".unfinished"  # ending of a file that is being written, or whose writer was killed
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -146,14 +149,32 @@ def _digest(tensors: dict[str, Tensor], header: str) -> str:
 
 
 def write_whole(path: Path, payload: bytes) -> None:
-    """Replace a file in one step, so that whoever looks finds the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.unfinished")
-    with temporary.open("wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Replace a file in one step, so that whoever looks finds the old one or the new one, never a part.
+
+    The new file has the mode of the old one. What is unfinished has a name of its own in every call.
+
+    Raises:
+        OSError: the file cannot be written; the old one is whole.
+        ValueError: the path is not UTF-8, and so could not be read again.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the path {str(path)!r} is not UTF-8, and could not be read again; choose another") from None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error.strerror}); make room, or choose another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 TIMM_NAMES = {

@@ -136,8 +136,24 @@ class Trainer:
             for images, labels in self.data.train.batches(order, self.recipe.batch_size):
                 self.sums += self.train_step(images, labels)
                 self.after_step(len(labels))
-                if self.stop:
+                if self.device.type == "cpu" or self.step % 16 == 0:  # reading a number lets a GPU wait
+                    self.check_finite(self.sums[0].item())
+                if self.agree_to_stop():
                     return
+
+    def check_finite(self, loss: float) -> None:
+        """Raise FloatingPointError if the loss of the epoch under way is no longer a number."""
+        if not math.isfinite(loss):
+            epoch = (self.step - 1) // self.steps_per_epoch + 1
+            raise FloatingPointError(f"the loss is no longer a number in epoch {epoch}; choose a smaller lr")
+
+    def agree_to_stop(self) -> bool:
+        """Whether `stop` is set, in this process or in one that trains with it; all get the same answer."""
+        if self.n_processes > 1:
+            flag = torch.tensor(float(self.stop), device=self.device)
+            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+            self.stop = bool(flag.item())
+        return self.stop
 
     def __iter__(self) -> Iterator[dict[str, float]]:
         n_train = len(self.data.train)
@@ -153,8 +169,7 @@ class Trainer:
             if self.epoch < epoch:
                 return
             validation = evaluate(self.model, self.data, self.data.validation, self.dtype)
-            if not math.isfinite(loss + validation["loss"]):
-                raise FloatingPointError(f"the loss is no longer a number in epoch {epoch}; choose a smaller lr")
+            self.check_finite(loss + validation["loss"])
             yield {
                 "epoch": epoch,
                 "train_loss": loss / n_train,
@@ -165,30 +180,6 @@ class Trainer:
                 "seconds": round(seconds, 3),
                 "images_per_second": round((n_train - n_before) / seconds, 1),
             }
-
-    def state(self) -> tuple[dict[str, dict[str, Tensor]], dict]:
-        """What resuming needs beside the weights of the model: groups of tensors by name, and numbers."""
-        groups = {"sums": {"": self.sums}, "optimiser": {}}
-        if self.learner is not self.model:
-            groups["learner"] = self.learner.state_dict()
-        for k, optimiser in enumerate(self.optimisers):
-            for i, values in optimiser.state_dict()["state"].items():
-                groups["optimiser"] |= {f"{k}.{i}.{name}": value for name, value in values.items()}
-        return groups, {"step": self.step, "seconds": self.seconds, "scaler": self.scaler.state_dict()}
-
-    def load_state(self, groups: dict[str, dict[str, Tensor]], numbers: dict) -> None:
-        """Continue from what `state` gave; the weights of the model are its own."""
-        self.learner.load_state_dict(groups.get("learner") or self.model.state_dict())
-        states = [optimiser.state_dict() for optimiser in self.optimisers]
-        for name, value in groups.get("optimiser", {}).items():
-            k, i, key = name.split(".")
-            states[int(k)]["state"].setdefault(int(i), {})[key] = value
-        for optimiser, state in zip(self.optimisers, states, strict=True):
-            optimiser.load_state_dict(state)
-        if numbers["scaler"]:  # empty after steps in another precision than fp16, which need no scale
-            self.scaler.load_state_dict(numbers["scaler"])
-        self.sums = groups["sums"][""].to(self.device)
-        self.step, self.seconds = numbers["step"], numbers["seconds"]
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mixer import analysis, evaluate, fit, predict, to_convolution
+from mixer.cli.state import restore, state_of
 from mixer.data import load
 from mixer.devices import choose_device, choose_precision
 from mixer.recipe import RECIPES, Recipe, choose_recipe, make_optimisers, parameter_groups
@@ -107,9 +108,9 @@ def test_a_run_stopped_at_any_step_continues_bit_for_bit(recipe, stop_at):
     first.train_step = stopping
     early = list(first)
     assert first.step == stop_at
-    tensors, numbers = first.state()
+    tensors, numbers = state_of(first)
     second = trainer(recipe, model=first.model)
-    second.load_state(copy.deepcopy(tensors), numbers)
+    restore(second, copy.deepcopy(tensors), numbers)
     late = list(second)
     assert torch.equal(weights(second.model), weights(unbroken.model))
     keys = ["epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr"]
@@ -321,8 +322,8 @@ def test_a_run_goes_on_in_another_precision():
     scaled.scaler = torch.amp.GradScaler("cpu")  # as choose_precision("auto") makes it on a GPU before Ampere
     for run, other in ((plain, scaled), (scaled, plain)):
         epoch = next(iter(run))["epoch"]
-        tensors, numbers = run.state()
-        other.load_state(copy.deepcopy(tensors), json.loads(json.dumps(numbers)))
+        tensors, numbers = state_of(run)
+        restore(other, copy.deepcopy(tensors), json.loads(json.dumps(numbers)))
         assert next(iter(other))["epoch"] == epoch + 1
     assert scaled.scaler.get_scale() == 65536
 
@@ -341,7 +342,7 @@ def test_no_tensor_of_a_step_is_left_on_the_cpu(monkeypatch, recipe, twin):
     for images, labels in run.data.train.batches(torch.arange(16), recipe.batch_size):
         with stochastic_depth(run.learner, recipe.drop_path):
             assert run.train_step(images, labels).device.type == "meta"
-    run.load_state(*run.state())
+    restore(run, *state_of(run))
     assert {t.device.type for t in run.model.parameters()} == {"meta"}
 
 

@@ -158,7 +158,8 @@ def resolve(given: dict, stored: dict) -> Options:
     """
     free = {one.name for one in fields(Options) if one.metadata["free"]}
     for name, value in given.items():
-        if name in stored and name not in free and stored[name] != value:
+        lowered = name == "lr" and name in stored and value < stored[name]  # as a run that diverged needs it
+        if name in stored and name not in free and stored[name] != value and not lowered:
             raise ValueError(
                 f"--{name} is {value}, but the run to resume has {stored[name]}; leave it out or start a new run"
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mixer import checkpoint, data
 from mixer.cli import main as train
-from mixer.cli.run import CHECKPOINT
+from mixer.cli.folder import CHECKPOINT
 from mixer.training import evaluate
 
 SEEDS = (1, 2, 3)

@@ -1,89 +1,35 @@
-"""A run and its folder: start or resume it, train, and leave a checkpoint and a history after every epoch."""
+"""A run: start or resume it, train, and leave a checkpoint and a history after every epoch."""
 
-import itertools
 import json
+import math
+import os
 import shlex
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from mixer import checkpoint, data
+from mixer.cli.folder import (
+    CHECKPOINT,
+    HISTORY,
+    append_record,
+    holds_run,
+    locked,
+    named_folder,
+    next_free,
+    read_history,
+)
 from mixer.cli.options import Options, resolve
-from mixer.devices import choose_device, hardware, join_processes, memory_of, rank_and_count
+from mixer.cli.state import restore, state_of
+from mixer.devices import choose_device, hardware, join_processes, memory_of
 from mixer.model import MLPMixer
 from mixer.training import Trainer, evaluate
 
-CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.jsonl"
 N_SNAPSHOTS = 12  # of the token-mixing weights, kept in every run
-
-
-def next_free(dataset: str) -> Path:
-    """Make the folder of a new run that was given none: one that no other run has used, even if both start at once."""
-    for number in itertools.count(1):
-        folder = Path("runs", dataset if number == 1 else f"{dataset}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            pass
-
-
-def usable(out: Path) -> Path:
-    """Make the folder that --out names for a new run.
-
-    Raises:
-        ValueError: it holds a run already.
-        OSError: it cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"--out {out} cannot be made a folder ({error.strerror}); choose another") from error
-    history = out / HISTORY
-    if (out / CHECKPOINT).exists() or (history.exists() and history.stat().st_size):
-        raise ValueError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
-    return out
-
-
-def resume_folder(given: dict) -> Path | None:
-    """The folder to resume from, or None to start a new run."""
-    if "resume" not in given:
-        return None
-    named = given["resume"] or given.get("out")
-    if not named:
-        raise ValueError("--resume needs the folder of the run: --resume FOLDER")
-    folder = Path(named)
-    if given["resume"] and Path(given.get("out", folder)) != folder:
-        raise ValueError(f"--resume {folder} goes on in its own folder; leave out --out {given['out']}")
-    if (folder / CHECKPOINT).is_file():
-        return folder
-    if given["resume"]:
-        raise ValueError(f"{folder} holds no {CHECKPOINT} to resume from")
-    print(f"{folder} holds no checkpoint yet: starting from the beginning")
-    return None
-
-
-def read_history(path: Path, n_epochs: int) -> list[dict]:
-    """The records of the first epochs of a history; a last line cut short by a kill is left out.
-
-    Raises:
-        ValueError: another line is damaged.
-    """
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    records = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            if record["epoch"] <= n_epochs:
-                records.append(record)
-        except (ValueError, TypeError, KeyError) as error:
-            if number < len(lines):
-                raise ValueError(f"{path} is damaged in line {number}; repair it or move it away") from error
-    return records
 
 
 def check_memory(sizes: dict, batch_size: int, device: torch.device) -> None:
@@ -118,25 +64,25 @@ class Run:
         OSError: the folder or the data cannot be used.
     """
 
-    def __init__(self, given: dict, command: str):
-        folder = resume_folder(given)
-        tensors, stored = read_run(folder)
-        options = resolve({k: v for k, v in given.items() if k not in ("out", "resume")}, stored["options"])
-        options.device = join_processes(options.device)
-        self.is_first = rank_and_count()[0] == 0  # the first process alone writes and prints
-        self.out = folder
-        if folder is None and self.is_first and "out" in given:
-            self.out = usable(Path(given["out"]))
-        if options.num_threads:
-            torch.set_num_threads(options.num_threads)
-        self.is_new, self.options, self.command = folder is None, options, stored.get("command", command)
+    def __init__(self, given: dict, command: str, open_folders: ExitStack):
+        self.is_first = int(os.environ.get("RANK", 0)) == 0  # of the processes of torchrun: it alone writes and prints
+        self.out = named_folder(given)
+        if self.out and self.is_first:
+            open_folders.enter_context(locked(self.out))
+        self.is_new = self.out is None or not holds_run(self.out, "resume" in given)
+        tensors, stored = ({}, {"options": {}, "metrics": {}}) if self.is_new else read_run(self.out / CHECKPOINT)
+        self.options = resolve({k: v for k, v in given.items() if k not in ("out", "resume")}, stored["options"])
+        self.options.device = join_processes(self.options.device)
+        set_threads(self.options.num_threads)
+        self.command, self.snapshots = stored.get("command", command), checkpoint.snapshots(tensors)
         self.metrics = {name: value for name, value in stored["metrics"].items() if not name.startswith("test")}
-        self.snapshots = checkpoint.snapshots(tensors)
         self.trainer = self.make_trainer(tensors, stored)
-        if self.trainer.epoch > options.n_epochs:
-            raise ValueError(
-                f"--n_epochs is {options.n_epochs}, but the run has done {self.trainer.epoch} epochs already"
-            )
+        n_done = self.trainer.epoch
+        if n_done > self.options.n_epochs:
+            raise ValueError(f"--n_epochs is {self.options.n_epochs}, but the run has done {n_done} epochs already")
+        if self.out is None and self.is_first:
+            self.out = next_free(self.options.dataset)
+            open_folders.enter_context(locked(self.out))
 
     def make_trainer(self, tensors: dict, stored: dict) -> Trainer:
         """A trainer at its first step, or where the run to resume stopped."""
@@ -146,60 +92,58 @@ class Run:
         if stored.get("fingerprint", images.fingerprint) != images.fingerprint:
             raise ValueError(f"the images in {options.data_dir} are not those that the run in {self.out} began with")
         recipe = options.make_recipe()
-        if self.is_new:
-            sizes = options.sizes(images.image_shape, len(images.class_names))
-            check_memory(sizes, min(recipe.batch_size, len(images.train)), choose_device(options.device))
-            torch.manual_seed(options.seed)
-            model = MLPMixer(**sizes)
-        else:
-            model, _ = checkpoint.load(self.out / CHECKPOINT)
+        sizes = options.sizes(images.image_shape, len(images.class_names))
+        check_memory(sizes, min(recipe.batch_size, len(images.train)), choose_device(options.device))
+        torch.manual_seed(options.seed)
+        model = MLPMixer(**sizes)
         trainer = Trainer(model, images, recipe, options.seed, options.device, options.precision, options.compile)
         if not self.is_new:
-            trainer.load_state(checkpoint.grouped(tensors), stored)
+            restore(trainer, checkpoint.grouped(tensors), stored)
         return trainer
 
     def train(self) -> int:
-        """Train to the end, or to Ctrl-C, saving after every epoch; returns the exit status."""
-        trainer, images = self.trainer, self.trainer.data
-        if not self.is_first:
-            list(trainer)
-            return 0
-        history = read_history(self.out / HISTORY, trainer.epoch) if self.out else []
-        self.out = self.out or next_free(self.options.dataset)
-        sizes = (
-            f"{len(images.train):,} training, {len(images.validation):,} validation, {len(images.test):,} test images"
-        )
-        print(f"{images.name}: {sizes}, {len(images.class_names)} classes")
+        """Train to the end, or to a signal, saving after every epoch; returns the exit status."""
+        with stopped_by_signals(self.trainer) as signals:
+            try:
+                self.train_first() if self.is_first else list(self.trainer)
+            except FloatingPointError as error:
+                again = f"--resume {self.out} --lr {self.options.lr / 10:g}"
+                raise FloatingPointError(f"{error}, for instance {again}, which goes on from the last epoch") from error
+        return 0 if self.trainer.finished else 128 + (signals[0] if signals else signal.SIGINT)
+
+    def train_first(self) -> None:
+        """Train as the first process, which writes and prints."""
+        trainer, images, n_epochs = self.trainer, self.trainer.data, self.options.n_epochs
+        splits = f"{len(images.train):,} training, {len(images.validation):,} validation, {len(images.test):,} test"
+        print(f"{images.name}: {splits} images, {len(images.class_names)} classes")
         words = hardware(trainer.device, trainer.dtype)
         print(f"MLPMixer: {trainer.model.extra_repr()}; {words}; run in {self.out}", flush=True)
+        history = read_history(self.out / HISTORY, trainer.epoch, self.metrics)
         checkpoint.write_whole(self.out / HISTORY, "".join(json.dumps(record) + "\n" for record in history).encode())
         if self.is_new:
             self.take_snapshot()
             self.save()
-        with progress_bar(trainer) as move, stopped_by_ctrl_c(trainer), tensorboard(self.out, self.options) as write:
+        with progress_bar(trainer) as move, tensorboard(self.out, self.options) as write:
             trainer.after_step = lambda n_images: (self.take_snapshot(), move(n_images))
             for self.metrics in trainer:
-                with (self.out / HISTORY).open("a") as file:
-                    file.write(json.dumps(self.metrics) + "\n")
+                append_record(self.out / HISTORY, self.metrics)
                 self.save()
-                tqdm.write(describe(self.metrics, self.options.n_epochs))
+                tqdm.write(describe(self.metrics, n_epochs))
                 write(self.metrics)
-            return self.finish() if trainer.finished else self.pause()
+        self.finish() if trainer.finished else self.pause()
 
-    def pause(self) -> int:
+    def pause(self) -> None:
         """Save in the middle of an epoch."""
         self.save()
         again = shlex.join(["python", "train.py", "--resume", str(self.out)])
         print(f"stopped in epoch {self.trainer.epoch + 1}, saved; go on with: {again}")
-        return 130
 
-    def finish(self) -> int:
-        """Evaluate the model on the test images, once."""
+    def finish(self) -> None:
+        """Evaluate the model on the test images, once; the result is printed even if it cannot be saved."""
         test = evaluate(self.trainer.model, self.trainer.data, self.trainer.data.test, self.trainer.dtype)
         self.metrics |= {"test_loss": test["loss"], "test_accuracy": test["accuracy"]}
-        self.save()
         print(f"test accuracy {test['accuracy']:.2%}, loss {test['loss']:.4f}; weights in {self.out / CHECKPOINT}")
-        return 0
+        self.save()
 
     def take_snapshot(self) -> None:
         """Keep the token-mixing weights of this step if it is one of N_SNAPSHOTS, which are closer at first."""
@@ -209,8 +153,15 @@ class Run:
             self.snapshots[trainer.step] = {name: w.half() for name, w in weights if "token_mixing.fc" in name}
 
     def save(self) -> None:
-        """Write the checkpoint, from which the model can be used and the run resumed."""
-        groups, numbers = self.trainer.state()
+        """Write the checkpoint, from which the model can be used and the run resumed.
+
+        Raises:
+            FloatingPointError: a weight is no longer a number; the checkpoint stays as it was.
+        """
+        groups, numbers = state_of(self.trainer)
+        if not all(tensor.isfinite().all() for named in groups.values() for tensor in named.values()):
+            self.trainer.check_finite(math.nan)
+        groups.pop("model")
         groups["snapshot"] = {f"{step}.{name}": w for step, kept in self.snapshots.items() for name, w in kept.items()}
         images, options = self.trainer.data, vars(self.options)
         about = dict(data_set=images.name, mean=images.mean, std=images.std, class_names=images.class_names)
@@ -220,18 +171,33 @@ class Run:
         checkpoint.save(self.out / CHECKPOINT, self.trainer.model, about, checkpoint.flattened(groups))
 
 
-def read_run(folder: Path | None) -> tuple[dict, dict]:
-    """The tensors and the metadata that the run to resume has stored; for a new run, nothing.
+def read_run(path: Path) -> tuple[dict, dict]:
+    """The tensors and the metadata of a checkpoint that a run has written.
 
     Raises:
         ValueError: the checkpoint is damaged, or holds a model and no run.
     """
-    if folder is None:
-        return {}, {"options": {}, "metrics": {}}
-    tensors, stored = checkpoint.read(folder / CHECKPOINT)
-    if not {"options", "metrics", "command", "fingerprint", "step", "seconds", "scaler"} <= stored.keys():
-        raise ValueError(f"{folder / CHECKPOINT} holds a model but no run; it can be loaded, not resumed")
+    tensors, stored = checkpoint.read(path)
+    kinds = dict(options=dict, metrics=dict, command=str, fingerprint=str, step=int, seconds=float, scaler=dict)
+    for name, kind in kinds.items():
+        if name not in stored:
+            raise ValueError(f"{path} holds a model but no run; it can be loaded, not resumed")
+        if not isinstance(stored[name], kind):
+            raise ValueError(f"{path} is damaged: its {name} is {stored[name]!r}; start a new run")
     return tensors, stored
+
+
+def set_threads(num_threads: int | None) -> None:
+    """Let torch compute on so many threads of the CPU.
+
+    Raises:
+        ValueError: they are more than the system might start.
+    """
+    most = 16 * (os.cpu_count() or 1)
+    if num_threads and num_threads > most:
+        raise ValueError(f"--num_threads is {num_threads}; choose from 1 to {most}, 16 for each core of this machine")
+    if num_threads:
+        torch.set_num_threads(num_threads)
 
 
 def describe(record: dict, n_epochs: int) -> str:
@@ -263,20 +229,28 @@ def progress_bar(trainer: Trainer) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def stopped_by_ctrl_c(trainer: Trainer) -> Iterator[None]:
-    """A context in which Ctrl-C ends the training after the step under way; a second Ctrl-C does not wait."""
+def stopped_by_signals(trainer: Trainer) -> Iterator[list[int]]:
+    """A context in which Ctrl-C, SIGTERM and SIGHUP end the training after the step under way; gives those that came.
 
-    def stop(*_):
+    A second one does not wait, save under torchrun, which sends each process another when the first one stops.
+    """
+    came, before = [], {}
+
+    def stop(number, _):
         trainer.stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        came.append(number)
+        if trainer.n_processes == 1:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-    before = signal.getsignal(signal.SIGINT)
-    if trainer.n_processes == 1:  # several would not stop after the same step
-        signal.signal(signal.SIGINT, stop)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it
+            before[number] = signal.signal(number, stop)
     try:
-        yield
+        yield came
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
