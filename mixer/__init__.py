@@ -6,6 +6,7 @@ from mixer.checkpoint import shipped as shipped_weights
 from mixer.convolution import ConvolutionalMixer, from_convolution, to_convolution
 from mixer.data import Split
 from mixer.data import load as load_data
+from mixer.devices import make_torchvision_importable
 from mixer.model import (
     ChannelMixingMLP,
     ImageToPatches,
@@ -18,6 +19,8 @@ from mixer.model import (
 from mixer.recipe import RECIPES
 from mixer.regularisation import augment, seeded
 from mixer.training import Trainer, evaluate, fit, predict
+
+make_torchvision_importable()  # for mixer.data, and for timm where it is imported after this package
 
 __version__ = "0.1.0"
 __all__ = [
