@@ -101,7 +101,7 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     if _digest(tensors, text) != header.get("sha256"):
         raise ValueError(f"{path} was damaged or altered: its contents do not match the SHA-256 in its header")
     metadata = json.loads(text)
-    if "options" in metadata:  # where runs of earlier versions alone said how they shuffled pixels
+    if isinstance(metadata.get("options"), dict):  # where runs of earlier versions alone said how they shuffled pixels
         metadata.setdefault("shuffle", metadata["options"].get("shuffle", "none"))
     return tensors, metadata
 

@@ -27,6 +27,7 @@ from mixer.cli.options import Options, resolve
 from mixer.cli.state import restore, state_of
 from mixer.devices import choose_device, hardware, join_processes, memory_of
 from mixer.model import MLPMixer
+from mixer.recipe import RECIPES
 from mixer.training import Trainer, evaluate
 
 N_SNAPSHOTS = 12  # of the token-mixing weights, kept in every run
@@ -107,7 +108,8 @@ class Run:
             try:
                 self.train_first() if self.is_first else list(self.trainer)
             except FloatingPointError as error:
-                again = f"--resume {self.out} --lr {self.options.lr / 10:g}"
+                lower = min(self.options.lr / 10, RECIPES[self.options.recipe].lr)
+                again = f"--resume {self.out} --lr {lower:g}"
                 raise FloatingPointError(f"{error}, for instance {again}, which goes on from the last epoch") from error
         return 0 if self.trainer.finished else 128 + (signals[0] if signals else signal.SIGINT)
 
