@@ -93,6 +93,7 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 15) else "$(PYTHON) is Python %d.%d, but \
 	the pinned packages need 3.11 to 3.14: name one of these, as in make book PYTHON=python3.14" % sys.version_info[:2])'
 	@echo "Making the environment in .venv: this takes a few minutes, once."
+	@test "$$($(BIN)/python -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" || rm -rf .venv  # one of another Python is made anew
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
