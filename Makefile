@@ -71,9 +71,10 @@ browser: .venv/.installed
 
 # constraints.txt names every package, in the newest version that fits requirements.txt on every Python and every system.
 # It leaves out what torch brings for a GPU: that differs from build to build, and torch names the versions itself.
-lock: .venv/.installed
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
+lock:
+	$(PYTHON) -m venv _build/lock
+	_build/lock/bin/python -m pip install --quiet uv
+	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
 		requirements.txt > constraints.new
 	sed -i.old '/^#/!d' constraints.txt
 	sed '/^nvidia-/d; /^cuda-/d; /^triton/d' constraints.new >> constraints.txt
