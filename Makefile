@@ -69,11 +69,16 @@ browser: .venv/.installed
 	@$(BIN)/python -m tests.browser || (apt-get update -qq && apt-get install -y -qq chromium) \
 		|| (sudo -n apt-get update -qq && sudo -n apt-get install -y -qq chromium) || $(BIN)/playwright install --with-deps chromium
 
-# constraints.txt names every package of this environment, with its version: what was tested, on Python 3.11.
-lock: .venv/.installed
-	@sed -n '/^#/p' constraints.txt > constraints.new
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//; s/$$/ ; python_version == "3.11"/' >> constraints.new
-	mv constraints.new constraints.txt
+# constraints.txt names every package, in the newest version that fits requirements.txt on every Python and every system.
+# It leaves out what torch brings for a GPU: that differs from build to build, and torch names the versions itself.
+lock:
+	$(PYTHON) -m venv _build/lock
+	_build/lock/bin/python -m pip install --quiet uv
+	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
+		requirements.txt > constraints.new
+	sed -i.old '/^#/!d' constraints.txt
+	sed '/^nvidia-/d; /^cuda-/d; /^triton/d' constraints.new >> constraints.txt
+	rm constraints.new constraints.txt.old
 
 # The address of the repository stands in _config.yml; what repeats it follows.
 OLD_URL := $(shell sed -n 's/^  url: //p' _config.yml)
@@ -86,7 +91,10 @@ clean:
 	rm -rf _build
 
 .venv/.installed: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 15) else "$(PYTHON) is Python %d.%d, but \
+	the pinned packages need 3.11 to 3.14: name one of these, as in make book PYTHON=python3.14" % sys.version_info[:2])'
 	@echo "Making the environment in .venv: this takes a few minutes, once."
+	@test "$$($(BIN)/python -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" || rm -rf .venv  # one of another Python is made anew
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
