@@ -7,7 +7,7 @@ from numbers import Real
 import torch
 from torch import nn
 
-from mixer.model import check_positive
+from mixer.config import check_positive
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 from mixer import data
+from mixer.config import GELUS, NORMS, MixerConfig
 from mixer.devices import PRECISIONS
-from mixer.model import GELUS, NORMS, MLPMixer
 from mixer.recipe import RECIPES, Recipe, choose_recipe
 
 BY_DATA_SET = {
@@ -118,7 +118,7 @@ class Options:
     def sizes(self, image_shape: tuple[int, int, int], n_output: int) -> dict:
         """The arguments of the model for images [C_in, H, W] of n_output classes."""
         C, H, W = image_shape
-        return {**self.named(MLPMixer), "n_output": n_output, "image_size": (H, W), "n_image_channel": C}
+        return {**self.named(MixerConfig), "n_output": n_output, "image_size": (H, W), "n_image_channel": C}
 
 
 def default_of(one: "field") -> str:

@@ -25,6 +25,7 @@ from mixer.cli.folder import (
 )
 from mixer.cli.options import Options, resolve
 from mixer.cli.state import restore, state_of
+from mixer.config import MixerConfig
 from mixer.devices import choose_device, hardware, join_processes, memory_of
 from mixer.model import MLPMixer
 from mixer.recipe import RECIPES
@@ -39,12 +40,10 @@ def check_memory(sizes: dict, batch_size: int, device: torch.device) -> None:
     A lower bound in float32: every parameter with its gradient and Adam's two means, and of every layer what its
     backward pass needs.
     """
-    with torch.device("meta"):  # takes no memory
-        model = MLPMixer(**{**sizes, "n_layers": 1})
-    n_layers, T, C, config = sizes["n_layers"], model.n_tokens, model.config["n_channel"], model.config
-    n_parameters = model.n_parameters + (n_layers - 1) * sum(p.numel() for p in model.layers.parameters())
-    activations = 6 * T * C + 2 * C * config["n_hidden_token"] + 2 * T * config["n_hidden_channel"]  # of one image
-    needed = 4 * (4 * n_parameters + batch_size * n_layers * activations)
+    config = MixerConfig(**sizes)
+    T, C, n_parameters = config.n_tokens, config.n_channel, config.n_parameters
+    activations = 6 * T * C + 2 * C * config.n_hidden_token + 2 * T * config.n_hidden_channel  # of one image
+    needed = 4 * (4 * n_parameters + batch_size * config.n_layers * activations)
     there = memory_of(device)
     if needed > there:
         raise ValueError(
