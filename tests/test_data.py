@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from mixer import data, regularisation
+from mixer import data, folder, regularisation
 
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data"
 
@@ -39,10 +39,10 @@ def test_digits():
 
 
 def test_splits_are_disjoint_and_fixed():
-    kept, held = data._held_out(100)
+    kept, held = data.held_out(100)
     assert len(held) == 10
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(100))
-    assert torch.equal(held, data._held_out(100)[1])
+    assert torch.equal(held, data.held_out(100)[1])
 
 
 def test_mean_and_std_are_of_the_training_images():
@@ -232,9 +232,9 @@ def write_folder(path, classes=("ant", "bee"), n=6, size=(12, 10)):
 def test_folder_in_memory_and_streamed_agree(tmp_path, monkeypatch):
     write_folder(tmp_path)
     whole = data.load("folder", tmp_path, image_size=8)
-    monkeypatch.setattr(data, "MEMORY_LIMIT", 100)
+    monkeypatch.setattr(folder, "MEMORY_LIMIT", 100)
     streamed = data.load("folder", tmp_path, image_size=8)
-    assert isinstance(streamed.train, data.StreamedSplit)
+    assert isinstance(streamed.train, folder.StreamedSplit)
     assert whole.image_shape == streamed.image_shape == (3, 8, 8)
     assert whole.class_names == streamed.class_names == ["ant", "bee"]
     assert whole.mean == streamed.mean
@@ -280,7 +280,7 @@ def test_every_kind_of_damaged_image_is_named(tmp_path, content):
 
 
 def test_a_damaged_image_of_a_streamed_folder_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MEMORY_LIMIT", 100)
+    monkeypatch.setattr(folder, "MEMORY_LIMIT", 100)
     write_folder(tmp_path)
     streamed = data.load("folder", tmp_path)
     (tmp_path / "test" / "ant" / "0.png").write_bytes(b"not a picture")
