@@ -45,10 +45,11 @@ def load(path: Path, image_size: int = 32, background: str = "white") -> DataSet
         differing = ", ".join(sorted(set(names) ^ set(test_names)))
         raise ValueError(f"train and test in {path} do not have the same classes; they differ in {differing}")
     if left_out and int(os.environ.get("RANK", 0)) == 0:  # of the processes of torchrun, one says it
-        some = ", ".join(map(str, left_out[:10])) + (f" and {len(left_out) - 10} more" if left_out[10:] else "")
+        some = ", ".join(str(file.relative_to(path)) for file in left_out[:10])
+        some += f" and {len(left_out) - 10} more" if left_out[10:] else ""
         warnings.warn(
-            f"{len(left_out)} of the files are not used: {some}; images lie in the folder of a class and end in "
-            f"{', '.join(ENDINGS)}",
+            f"{len(left_out)} of the files in {path} are not used: {some}; "
+            f"images lie in the folder of a class and end in {', '.join(ENDINGS)}",
             stacklevel=3,
         )
     train, test = (ImageFiles(path, classes, image_size, background) for classes in found)
@@ -165,10 +166,11 @@ def find_images(root: Path) -> tuple[list[dict[str, list[Path]]], list[Path]]:
         classes, empty = {}, []
         for path in listed(top):
             files = walk(path, seen, real)
-            images = [file for file in files if file.suffix.lower() in ENDINGS and file.is_file()]
+            is_class = path.is_dir()
+            images = [f for f in files if is_class and f.suffix.lower() in ENDINGS and f.is_file()]
             others = sorted(set(files) - set(images))
             left_out += others
-            if path.is_dir():
+            if is_class:
                 classes[path.name] = images
                 kinds = ", ".join(sorted({file.suffix or file.name for file in others}))
                 empty += [] if images else [f"{path.name} ({kinds} alone)" if kinds else path.name]

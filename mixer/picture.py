@@ -4,6 +4,7 @@ It is set upright, drawn on a background colour where it is transparent, cut to 
 """
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def read_image(path: str | Path, size: tuple[int, int], background: str, mode: s
     reason = None if Path(path).is_file() else "it is no file"
     try:
         if not reason:
-            with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+            with warnings.catch_warnings(action="ignore"), opened(path) as image:
                 picture = upright(drawn(image, background), image).convert(mode)
     except UnidentifiedImageError:
         reason = f"it is none of {', '.join(FORMATS)}"
@@ -53,6 +54,18 @@ def read_image(path: str | Path, size: tuple[int, int], background: str, mode: s
     if picture.size != (W, H):
         picture = ImageOps.fit(picture, (W, H), Image.Resampling.BICUBIC)
     return np.array(picture).reshape(H, W, -1).transpose(2, 0, 1)  # [C, H, W]
+
+
+def opened(path: str | Path) -> Image.Image:
+    """The image of a file, of one of FORMATS; where a PNG file is damaged in its EXIF data, without these."""
+    try:
+        return Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        before, name, after = Path(path).read_bytes().partition(b"eXIf")  # a chunk: length, name, data, check sum
+        if not name:
+            raise
+        length = int.from_bytes(before[-4:], "big")
+        return Image.open(BytesIO(before[:-4] + after[length + 4 :]), formats=FORMATS)
 
 
 def upright(picture: Image.Image, image: Image.Image) -> Image.Image:
@@ -111,7 +124,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
         image.info["transparency"] = key * max([scale for name, scale in KEY_SCALES.items() if name in stored] or [1])
     if ";16" in stored or "65535" in stored:
         brightest = max(high for _, high in picture.convert("RGB").getextrema())
-        if 0 < brightest < 16:
+        if 0 < brightest <= 16:
             raise ValueError("its 16 bits hold values of 12 bits, which are nearly black: multiply them by 16")
     return picture
 

@@ -14,8 +14,7 @@ import torch
 from mixer import MLPMixer, checkpoint, evaluate, load_checkpoint, load_data
 from mixer.cli import main
 from mixer.widgets import ConvolutionTwin, MixerFlow, TokenMixingExplorer
-from tests.helpers import small_model
-from tests.test_data import write_folder
+from tests.helpers import small_model, write_folder
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--n_layers", "1", "--n_channel", "8", "--n_hidden", "8", "--num_threads", "1"]
