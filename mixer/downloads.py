@@ -41,19 +41,20 @@ def fetch(name: str, data_dir: Path) -> tuple[list[Arrays], list[str]]:
 
 def _download(name: str, source: type, data_dir: Path, archives: dict[Path, str], files: list[Path]) -> None:
     """Download a data set unless its files are there; of several processes, one does so and the others wait."""
-    if all(file.is_file() for file in files):
+    lock = data_dir / f".{name}.lock"
+    if all(file.is_file() for file in files) and not lock.exists():  # with it, they may be under way
         return
     altered = _altered(archives)
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(data_dir / f".{name}.lock"), _unpacked_inside():
+        with FileLock(lock), _unpacked_inside():
             if not all(file.is_file() for file in files):
                 source(data_dir, download=True)
     except tarfile.TarError as error:
         raise _damage(name, next(iter(archives)), f"cannot be unpacked: {error}") from error
     except Exception as error:  # torchvision raises many kinds, for a network that fails and for damaged files
         if all(file.is_file() for file in files):
-            return  # some of them were there before; the damaged one is named when it is read
+            return  # in a folder that is read-only, or some are damaged, which is said when they are read
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         reason = f"{altered[0]} is damaged, {reason}" if altered else reason
         raise OSError(

@@ -2,9 +2,13 @@
 
 import gzip
 import hashlib
+import http.server
+import os
 import pickle
 import socket
 import struct
+import subprocess
+import sys
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +19,7 @@ import torch
 from torchvision import datasets
 
 from mixer import data, regularisation
+from tests.conftest import ROOT
 
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data"
 
@@ -106,9 +111,9 @@ def idx(array):
     return struct.pack(f">I{array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
 
 
-def test_mnist_from_its_own_archives(tmp_path, served, monkeypatch):
+def write_mnist(source, monkeypatch, address):
+    """Small archives of MNIST where torchvision looks for them: what they hold."""
     rng = np.random.default_rng(0)
-    source, address = served
     arrays = {
         "train-images-idx3-ubyte": rng.integers(0, 256, (30, 28, 28), dtype=np.uint8),
         "train-labels-idx1-ubyte": rng.integers(0, 10, 30, dtype=np.uint8),
@@ -121,6 +126,11 @@ def test_mnist_from_its_own_archives(tmp_path, served, monkeypatch):
         resources.append((f"{name}.gz", hashlib.md5((source / f"{name}.gz").read_bytes()).hexdigest()))
     monkeypatch.setattr(datasets.MNIST, "mirrors", [address])
     monkeypatch.setattr(datasets.MNIST, "resources", resources)
+    return arrays
+
+
+def test_mnist_from_its_own_archives(tmp_path, served, monkeypatch):
+    arrays = write_mnist(served[0], monkeypatch, served[1])
     mnist = data.load("mnist", tmp_path)
     assert (tmp_path / "MNIST" / "raw").is_dir()
     assert mnist.image_shape == (1, 28, 28)
@@ -128,6 +138,78 @@ def test_mnist_from_its_own_archives(tmp_path, served, monkeypatch):
     assert np.array_equal(mnist.test.labels.numpy(), arrays["t10k-labels-idx1-ubyte"])
     assert (len(mnist.train), len(mnist.validation)) == (27, 3)
     assert mnist.class_names == list("0123456789")
+
+
+@pytest.mark.parametrize("part", ["train", "t10k"])
+@pytest.mark.parametrize("damage", ["zeros", "partly zeros", "labels of 200", "labels of one kind", "cut", "empty"])
+def test_a_damaged_file_of_mnist_is_named(tmp_path, served, monkeypatch, part, damage):
+    """Files that were unpacked already, of which torchvision knows no check sum."""
+    write_mnist(served[0], monkeypatch, served[1])
+    data.load("mnist", tmp_path)
+    kind = "labels-idx1" if "labels" in damage else "images-idx3"
+    file = tmp_path / "MNIST" / "raw" / f"{part}-{kind}-ubyte"
+    content = bytearray(file.read_bytes())
+    start = {"partly zeros": len(content) - 900, "labels of 200": len(content) - 1}.get(
+        damage, 8 if "labels" in damage else 16
+    )
+    content[start:] = bytes([200 if damage == "labels of 200" else 0]) * (len(content) - start)
+    file.write_bytes({"cut": content[:-1], "empty": b""}.get(damage, content))
+    with pytest.raises(OSError, match=rf"^mnist in [^\n]* is damaged \({file.name} [^\n]*\); delete it to have it"):
+        data.load("mnist", tmp_path)
+
+
+PROGRAM = """
+import sys
+from mixer import load_data
+from torchvision import datasets
+datasets.MNIST.mirrors, datasets.MNIST.resources = [sys.argv[2]], eval(sys.argv[3])
+print("ready", flush=True)
+input()
+print(len(load_data("mnist", sys.argv[1]).train))
+"""
+
+
+def test_of_several_processes_one_downloads_and_the_others_wait(tmp_path, served, monkeypatch):
+    write_mnist(served[0], monkeypatch, served[1])
+    asked = []
+    monkeypatch.setattr("http.server.SimpleHTTPRequestHandler.do_GET", counting(asked))
+    data.load("mnist", tmp_path / "alone")
+    alone, asked[:] = sorted(asked), []
+    program = [sys.executable, "-c", PROGRAM, str(tmp_path), served[1], repr(datasets.MNIST.resources)]
+    options = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    processes = [subprocess.Popen(program, env=environment, **options) for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        printed, errors = process.communicate(timeout=200)
+        assert printed == "27\n", errors
+    assert sorted(asked) == alone
+
+
+def test_a_data_set_in_a_folder_that_is_read_only_is_read(tmp_path, served, monkeypatch):
+    write_mnist(served[0], monkeypatch, served[1])
+    data.load("mnist", tmp_path)
+
+    def refuse(*_, **__):
+        raise PermissionError("read-only")
+
+    monkeypatch.setattr("mixer.downloads.FileLock", refuse)
+    assert len(data.load("mnist", tmp_path).train) == 27
+
+
+def counting(asked):
+    """A handler of a request that notes its path."""
+    get = http.server.SimpleHTTPRequestHandler.do_GET
+
+    def noted(self):
+        asked.append(self.path)
+        get(self)
+
+    return noted
 
 
 def test_a_download_with_the_wrong_checksum_is_refused(tmp_path, served, monkeypatch):
@@ -140,45 +222,63 @@ def test_a_download_with_the_wrong_checksum_is_refused(tmp_path, served, monkeyp
         data.load("mnist", tmp_path)
 
 
-def write_cifar(folder, source, fine):
-    """Small CIFAR archives: pickled dictionaries with rows of 3,072 bytes; returns the test images and labels."""
+def write_cifar(served, source, monkeypatch):
+    """A small CIFAR archive where torchvision looks for it, with rows of 3,072 bytes: its test part and classes."""
     rng = np.random.default_rng(1)
-    key, names = ("fine_labels", "fine_label_names") if fine else ("labels", "label_names")
-    classes = [f"class {i}" for i in range(100 if fine else 10)]
-    parts, lists = {}, []
+    key, names = source.meta["key"].replace("_names", "s"), source.meta["key"]
+    classes = [f"class {i}" for i in range(100 if "fine" in key else 10)]
+    parts, sums = {}, {}
     for part in [*source.train_list, *source.test_list]:
         n = 20 if part in source.train_list else 8
         rows = rng.integers(0, 256, (n, 3072), dtype=np.uint8)
         parts[part[0]] = {"data": rows, key: rng.integers(0, len(classes), n).tolist()}
     parts[source.meta["filename"]] = {names: classes}
-    with tarfile.open(folder / source.filename, "w:gz") as archive:
+    file = served[0] / source.filename
+    with tarfile.open(file, "w:gz") as archive:
         for name, content in parts.items():
             payload = pickle.dumps(content)
-            lists.append((name, hashlib.md5(payload).hexdigest()))
+            sums[name] = hashlib.md5(payload).hexdigest()
             info = tarfile.TarInfo(f"{source.base_folder}/{name}")
             info.size = len(payload)
             archive.addfile(info, BytesIO(payload))
-    return parts[source.test_list[0][0]], dict(lists), classes
+    monkeypatch.setattr(source, "url", served[1] + source.filename)
+    monkeypatch.setattr(source, "tgz_md5", hashlib.md5(file.read_bytes()).hexdigest())
+    for attribute in ("train_list", "test_list"):
+        monkeypatch.setattr(source, attribute, [[part, sums[part]] for part, _ in getattr(source, attribute)])
+    monkeypatch.setattr(source, "meta", {**source.meta, "md5": sums[source.meta["filename"]]})
+    return parts[source.test_list[0][0]], classes
 
 
 @pytest.mark.parametrize(("name", "source"), [("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)])
 def test_cifar_from_its_own_archive(tmp_path, served, monkeypatch, name, source):
-    fine = name == "cifar100"
-    folder, address = served
-    test, sums, classes = write_cifar(folder, source, fine)
-    archive = folder / source.filename
-    monkeypatch.setattr(source, "url", address + source.filename)
-    monkeypatch.setattr(source, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    for attribute in ("train_list", "test_list"):
-        monkeypatch.setattr(source, attribute, [[part, sums[part]] for part, _ in getattr(source, attribute)])
-    monkeypatch.setattr(source, "meta", {**source.meta, "md5": sums[source.meta["filename"]]})
+    test, classes = write_cifar(served, source, monkeypatch)
     loaded = data.load(name, tmp_path)
     assert loaded.image_shape == (3, 32, 32)
     assert loaded.class_names == classes
     assert np.array_equal(loaded.test.images.flatten(1).numpy(), test["data"])
-    assert loaded.test.labels.tolist() == test["fine_labels" if fine else "labels"]
+    assert loaded.test.labels.tolist() == test["fine_labels" if name == "cifar100" else "labels"]
     n_train = 20 * len(source.train_list)
     assert len(loaded.train) + len(loaded.validation) == n_train
+
+
+def test_a_damaged_file_of_cifar_is_named(tmp_path, served, monkeypatch):
+    write_cifar(served, datasets.CIFAR10, monkeypatch)
+    archive = served[0] / datasets.CIFAR10.filename
+    data.load("cifar10", tmp_path)
+    for name in ("data_batch_3", "test_batch", "batches.meta"):
+        file = tmp_path / datasets.CIFAR10.base_folder / name
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-1])
+        with pytest.raises(OSError, match=rf"^cifar10 in [^\n]* is damaged \({name} [^\n]*\); delete it to have it"):
+            data.load("cifar10", tmp_path)
+        file.write_bytes(whole)
+    file.unlink()
+    (tmp_path / archive.name).write_bytes(b"half a file")
+    archive.rename(archive.with_name("gone"))
+    with pytest.raises(
+        OSError, match=rf"its download failed \([^\n]*{archive.name} is damaged, [^\n]*\); check the net"
+    ):
+        data.load("cifar10", tmp_path)
 
 
 def test_an_archive_is_not_unpacked_outside_its_folder(tmp_path, monkeypatch):
@@ -211,15 +311,6 @@ def test_the_real_mnist():
     assert mnist.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert mnist.mean == pytest.approx([0.1307], abs=1e-3)
     assert mnist.std == pytest.approx([0.3081], abs=1e-3)
-
-
-def test_a_damaged_file_of_mnist_is_not_called_a_failed_download(tmp_path):
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        (raw / f"{name}-ubyte").write_bytes(idx(np.zeros((5, 28, 28), dtype=np.uint8))[:100])
-    with pytest.raises(OSError, match=r"mnist in .* is damaged"):
-        data.load("mnist", tmp_path)
 
 
 def test_the_fingerprint_tells_data_sets_apart():
