@@ -6,7 +6,7 @@ export OMP_NUM_THREADS := 1
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := $(wildcard mixer/*.py mixer/weights/* mixer/widgets/*) requirements.txt
+CODE := $(wildcard mixer/*.py mixer/cli/*.py mixer/weights/* mixer/widgets/*) requirements.txt
 PAGES := _config.yml _toc.yml $(wildcard _extensions/*.py book/*.ipynb book/*.md book/*.bib book/_static/*)
 
 .PHONY: book test test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights lock repository clean
@@ -36,6 +36,7 @@ fuzz: .venv/.installed browser  # bad input, drawn by chance, for a quarter of a
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo  # which rooms of the package know which: pyproject.toml
 
 linkcheck: .venv/.installed  # every address in the book, over the network; the report stays apart from the pages
 	$(BIN)/jupyter-book build . --builder linkcheck; found=$$?; mv _build/html/output.* _build; exit $$found
