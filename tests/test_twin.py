@@ -6,7 +6,7 @@ import torch
 from mixer import MLPMixer, load_checkpoint, save_checkpoint, shipped_weights, to_convolution
 from mixer.data import normalise
 from mixer.widgets.twin import ConvolutionTwin
-from tests.browser import Tab, write_page
+from tests.browser import Tab, settle, write_page
 
 GREY = dict(data_set="noise", mean=[0.4], std=[0.3])
 CHOICES = [(0, 0, 0), (63, 47, 2), (17, 5, 1), (40, 31, 2)]  # unit, channel, example
@@ -53,10 +53,6 @@ def put(page, **traits):
 
 def get(page, name):
     return page.evaluate("name => document.querySelector('.mixer-figure').model.get(name)", name)
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def line(page, label):
