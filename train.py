@@ -5,7 +5,7 @@ import sys
 
 signal.signal(signal.SIGINT, signal.SIG_DFL)  # until training begins there is nothing to save, so Ctrl-C just ends
 
-from mixer.train import main  # noqa: E402
+from mixer.cli import main  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -19,14 +19,14 @@ from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferen
 
 def command_options() -> list[tuple[str, str]]:
     """The options of the training command, as they are typed, and what --help says of each."""
-    from mixer.train import make_parser
+    from mixer.cli.options import make_parser
 
     parser = make_parser()
     formatter = parser._get_formatter()
     found = []
     for action in parser._actions:
         value = "" if action.nargs == 0 else " " + formatter._format_args(action, action.dest.upper())
-        found.append((f"{action.option_strings[-1]}{value}", formatter._expand_help(action)))
+        found.append((f"{action.option_strings[0]}{value}", formatter._expand_help(action)))
     return found
 
 

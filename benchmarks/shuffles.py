@@ -12,10 +12,10 @@ import torch
 
 from mixer import MLPMixer, Trainer, evaluate, load_checkpoint, load_data, shipped_weights
 from mixer.checkpoint import WEIGHTS
+from mixer.cli.release import JPEG_COPY
 from mixer.convolution import SmallCNN
 from mixer.data import SHUFFLES
-from mixer.release import JPEG_COPY
-from mixer.train import hardware
+from mixer.devices import hardware
 from mixer.training import choose_recipe
 
 RECORD = WEIGHTS / "shuffles.json"
@@ -38,7 +38,7 @@ def run(name: str, shuffle: str, images) -> dict:
         validation_accuracy=[record["validation_accuracy"] for record in history],
         test_accuracy=evaluate(network, images, images.test)["accuracy"],
         seconds=round(trainer.seconds, 1),
-        hardware=hardware(trainer),
+        hardware=hardware(trainer.device, trainer.dtype),
     )
 
 

@@ -21,7 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from mixer.data import DataSet, Split
-from mixer.training import Recipe, Trainer, autocast, choose_device, choose_precision
+from mixer.devices import autocast, choose_device, choose_precision
+from mixer.recipe import Recipe
+from mixer.training import Trainer
 
 SIZES = dict(image_size=32, patch_size=4, n_channel=128, n_hidden_token=256, n_hidden_channel=256, n_layers=8)
 BATCH = 128

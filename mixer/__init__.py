@@ -4,8 +4,9 @@ from mixer.checkpoint import load as load_checkpoint
 from mixer.checkpoint import save as save_checkpoint
 from mixer.checkpoint import shipped as shipped_weights
 from mixer.convolution import ConvolutionalMixer, from_convolution, to_convolution
-from mixer.data import Split, augment
+from mixer.data import Split
 from mixer.data import load as load_data
+from mixer.devices import make_torchvision_importable
 from mixer.model import (
     ChannelMixingMLP,
     ImageToPatches,
@@ -15,7 +16,11 @@ from mixer.model import (
     PerPatchMLP,
     TokenMixingMLP,
 )
-from mixer.training import RECIPES, Trainer, evaluate, fit, predict, seeded
+from mixer.recipe import RECIPES
+from mixer.regularisation import augment, seeded
+from mixer.training import Trainer, evaluate, fit, predict
+
+make_torchvision_importable()  # for mixer.data, and for timm where it is imported after this package
 
 __version__ = "0.1.0"
 __all__ = [

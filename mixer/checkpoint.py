@@ -9,6 +9,8 @@ import hashlib
 import json
 import math
 import os
+import secrets
+import shutil
 import zipfile
 import zlib
 from pathlib import Path
@@ -22,6 +24,7 @@ from torch import Tensor
 from mixer.model import MLPMixer
 
 FORMAT = "mixer-checkpoint-1"
+UNFINISHED = ".unfinished"  # ending of a file that is being written, or whose writer was killed
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -97,7 +100,10 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     text = header.get("mixer", "")
     if _digest(tensors, text) != header.get("sha256"):
         raise ValueError(f"{path} was damaged or altered: its contents do not match the SHA-256 in its header")
-    return tensors, json.loads(text)
+    metadata = json.loads(text)
+    if isinstance(metadata.get("options"), dict):  # where runs of earlier versions alone said how they shuffled pixels
+        metadata.setdefault("shuffle", metadata["options"].get("shuffle", "none"))
+    return tensors, metadata
 
 
 def digest(path: str | Path) -> str:
@@ -118,6 +124,20 @@ def snapshots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     return dict(sorted(found.items()))
 
 
+def flattened(groups: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Groups of tensors as a checkpoint stores them, under "group.name"."""
+    return {f"{group}.{name}" if name else group: t for group, named in groups.items() for name, t in named.items()}
+
+
+def grouped(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """The groups of a checkpoint's tensors, for instance "model", each by name: the inverse of `flattened`."""
+    groups = {}
+    for key, tensor in tensors.items():
+        group, _, name = key.partition(".")
+        groups.setdefault(group, {})[name] = tensor
+    return groups
+
+
 def _digest(tensors: dict[str, Tensor], header: str) -> str:
     """The SHA-256, in hexadecimal, of the header and of every tensor's name, type, shape and bytes."""
     sha = hashlib.sha256(header.encode())
@@ -129,14 +149,32 @@ def _digest(tensors: dict[str, Tensor], header: str) -> str:
 
 
 def write_whole(path: Path, payload: bytes) -> None:
-    """Replace a file in one step, so that whoever looks finds the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.unfinished")
-    with temporary.open("wb") as file:
-        file.write(payload)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Replace a file in one step, so that whoever looks finds the old one or the new one, never a part.
+
+    The new file has the mode of the old one. What is unfinished has a name of its own in every call.
+
+    Raises:
+        OSError: the file cannot be written; the old one is whole.
+        ValueError: the path is not UTF-8, and so could not be read again.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the path {str(path)!r} is not UTF-8, and could not be read again; choose another") from None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{UNFINISHED}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise OSError(f"{path} cannot be written ({error.strerror}); make room, or choose another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 TIMM_NAMES = {

@@ -5,10 +5,15 @@ Every block of `mixer.model` has a twin here that computes the same function wit
 Source: paper, sections 1 and 2.
 """
 
-import torch
-from torch import Tensor, nn
+import inspect
 
-from mixer.model import MLPMixer, check_images, check_positive, gelu_layer, patch_grid
+import torch
+from torch import Tensor, fx, nn
+
+from mixer.config import MixerConfig, check_options, check_positive
+from mixer.model import MLPMixer, check_images, gelu_layer
+
+fx.wrap("check_images")  # as in mixer.model
 
 
 class MapLayerNorm(nn.LayerNorm):
@@ -18,6 +23,7 @@ class MapLayerNorm(nn.LayerNorm):
     """
 
     def __init__(self, n_channel: int, grid: tuple[int, int], norm: str, eps: float):
+        check_options(norm=norm, eps=eps)
         super().__init__([n_channel, *grid] if norm == "tokens_channels" else n_channel, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,24 +112,22 @@ class ConvMixerLayer(nn.Module):
 class ConvolutionalMixer(nn.Module):
     """The convolutional twin of `MLPMixer`: images [B, C_in, H, W] → logits [B, n_output].
 
-    The arguments are those of `MLPMixer`, by name; `model.config` holds them. The parameters have the same names as
+    The arguments are those of `MixerConfig`; `model.config` holds them by name. The parameters have the same names as
     the Mixer's and the same numbers in other shapes, so `to_convolution` and `from_convolution` only reshape.
     """
 
-    def __init__(self, **config):
-        super().__init__()
-        with torch.device("meta"):  # takes no memory; checks every argument and fills in the defaults
-            config = MLPMixer(**config).config
-        self.config = config
-        C, P = config["n_channel"], config["patch_size"]
-        self.grid = patch_grid(config["image_size"], P)
-        self.image_shape = (config["n_image_channel"], self.grid[0] * P, self.grid[1] * P)
-        options = dict(norm=config["norm"], gelu=config["gelu"], eps=config["eps"])
-        hidden = (config["n_hidden_token"], config["n_hidden_channel"])
+    __signature__ = inspect.signature(MixerConfig)
 
-        self.per_patch = PerPatchConv(config["n_image_channel"], C, P)
-        self.layers = nn.ModuleList(ConvMixerLayer(C, self.grid, *hidden, **options) for _ in range(config["n_layers"]))
-        self.output = OutputConv(C, self.grid, config["n_output"], config["norm"], config["eps"])
+    def __init__(self, *args, **kwargs):
+        super().__init__()
+        sizes = MixerConfig(*args, **kwargs)
+        self.config, self.grid, self.image_shape = sizes.as_dict(), sizes.grid, sizes.image_shape
+        C, hidden = sizes.n_channel, (sizes.n_hidden_token, sizes.n_hidden_channel)
+        options = dict(norm=sizes.norm, gelu=sizes.gelu, eps=sizes.eps)
+
+        self.per_patch = PerPatchConv(sizes.n_image_channel, C, sizes.patch_size)
+        self.layers = nn.ModuleList(ConvMixerLayer(C, self.grid, *hidden, **options) for _ in range(sizes.n_layers))
+        self.output = OutputConv(C, self.grid, sizes.n_output, sizes.norm, sizes.eps)
 
     def forward(self, image: Tensor) -> Tensor:
         check_images(image, self.image_shape)

@@ -1,12 +1,10 @@
-"""Images as one uint8 tensor: loading, splitting, batching and augmentation.
+"""Images as one uint8 tensor: loading, splitting, batching and normalisation.
 
 `load(name)` gives a `DataSet` with three splits. A split hands out batches of uint8 images, already on the device;
-`augment` and `normalise` then work on whole batches.
+`normalise` and the changes of `mixer.regularisation` then work on whole batches.
 """
 
 import hashlib
-import importlib.util
-import math
 import signal
 import tarfile
 from collections.abc import Iterator
@@ -17,43 +15,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps
-from torch import Tensor, library
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from mixer.model import ImageToPatches
 
 NAMES = ("digits", "mnist", "cifar10", "cifar100", "folder")
-PHOTOGRAPHS = ("cifar10", "cifar100", "folder")  # mirrored, a horse is a horse; a digit is not
+PHOTOGRAPHS = ("cifar10", "cifar100", "folder")  # data sets whose images may be mirrored and cropped
 VALIDATION_SHARE = 0.1
 SPLIT_SEED = 0  # the same held-out images for every training seed
 SHUFFLES = ("none", "patches", "global")
 MEMORY_LIMIT = 2 * 1024**3  # bytes of uint8 images; a larger folder streams from disk
-
-
-def _declare_torchvision_operators() -> None:
-    """Make torchvision importable beside a CPU-only torch.
-
-    The torchvision wheel on PyPI is compiled for CUDA. Beside a CPU build of torch its operators do not load, and its
-    import fails because `nms` is missing, although data sets and transforms need no such operator. Declaring the two
-    names is enough. Where the operators load, this declares nothing.
-    """
-    spec = importlib.util.find_spec("torchvision")
-    if spec is None or hasattr(torch.ops.torchvision, "nms"):
-        return
-    for compiled in Path(spec.origin).parent.glob("_C*"):
-        try:
-            torch.ops.load_library(compiled)
-            return
-        except OSError:
-            pass
-    for name in ("nms", "qnms"):
-        library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-
-_declare_torchvision_operators()
 
 
 @dataclass
@@ -201,68 +175,6 @@ def pixel_order(shuffle: str, image_size: tuple[int, int], patch_size: int = 1) 
     _, n_tokens, n_pixels = patches.shape
     patches = patches[:, _permutation(n_tokens)][:, :, _permutation(n_pixels)]
     return cut.inverse(patches, (H, W)).flatten()
-
-
-def augment(
-    images: Tensor,
-    generator: torch.Generator,
-    padding: int = 0,
-    flip: bool = False,
-    affine: float = 0.0,
-) -> Tensor:
-    """Change each image of a batch a little, at random: crop, mirror, and turn.
-
-    Shapes: [B, C, H, W] → the same; uint8, or with `affine` float32 of the same scale.
-
-    Args:
-        images: uint8 images.
-        generator: where the random numbers come from, on the CPU.
-        padding: pixels by which the edge is repeated on each side, before a piece of the old size is cut out.
-        flip: whether to mirror half of the images.
-        affine: 1 turns by up to 15°, scales by up to 15 %, shears by up to 0.2 and shifts by up to a tenth of the
-            image; other numbers do so in proportion, and 0 not at all.
-    """
-    B, C, H, W = images.shape
-    device = images.device
-    down, right = torch.randint(0, 2 * padding + 1, (2, B, 1), generator=generator).to(device) - padding
-    rows = (torch.arange(H, device=device) + down).clamp(0, H - 1)  # [B, H]
-    columns = (torch.arange(W, device=device) + right).clamp(0, W - 1)  # [B, W]
-    if flip:
-        mirrored = (torch.rand(B, 1, generator=generator) < 0.5).to(device)
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    image = torch.arange(B, device=device).view(B, 1, 1, 1)
-    channel = torch.arange(C, device=device).view(1, C, 1, 1)
-    images = images[image, channel, rows.view(B, 1, H, 1), columns.view(B, 1, 1, W)]
-    if not affine:
-        return images
-    angle, scale, shear, *shift = affine * (2 * torch.rand(5, B, generator=generator) - 1)
-    angle, scale = math.radians(15) * angle, 1 + 0.15 * scale
-    across = torch.stack([angle.cos() * scale, shear * 0.2 - angle.sin() * scale, 0.2 * shift[0]], dim=1)
-    downwards = torch.stack([angle.sin() * scale, angle.cos() * scale, 0.2 * shift[1]], dim=1)
-    maps = torch.stack([across, downwards], dim=1).to(device)  # [B, 2, 3], on coordinates from -1 to 1
-    places = F.affine_grid(maps, images.shape, align_corners=False)  # [B, H, W, 2]
-    return F.grid_sample(images.float(), places, padding_mode="border", align_corners=False)
-
-
-def random_augment(images: Tensor) -> Tensor:
-    """RandAugment by torchvision (two random changes of colour or shape), drawn anew for every eighth of a batch.
-
-    Shapes: [B, C, H, W] uint8 → the same. The random numbers are those of torch's default generator.
-    """
-    from torchvision.transforms import v2
-
-    change = v2.RandAugment(num_ops=2, magnitude=9, fill=128)
-    return torch.cat([change(part) for part in images.chunk(8)])
-
-
-def cutmix(images: Tensor, labels: Tensor, n_class: int) -> tuple[Tensor, Tensor]:
-    """CutMix by torchvision: a box of each image is replaced by another image's, and the targets in proportion.
-
-    Shapes: [B, C, H, W], [B] → [B, C, H, W], [B, n_class]. The random numbers are those of torch's default generator.
-    """
-    from torchvision.transforms import v2
-
-    return v2.CutMix(num_classes=n_class)(images, labels)
 
 
 def load(name: str = "digits", data_dir: str | Path = "data", image_size: int | None = None) -> DataSet:

@@ -1,5 +1,6 @@
 """Checkpoints: whole, ready in one call, and a clear sentence for every file that is not one."""
 
+import errno
 import json
 import struct
 
@@ -97,7 +98,7 @@ def test_a_failed_write_leaves_the_earlier_file(saved, monkeypatch):
     before = saved.read_bytes()
 
     def no_space(handle):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(checkpoint.os, "fsync", no_space)
     with pytest.raises(OSError, match="No space left"):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixer import checkpoint, evaluate, load_checkpoint, load_data
-from mixer.train import main
+from mixer import MLPMixer, checkpoint, evaluate, load_checkpoint, load_data
+from mixer.cli import main
+from mixer.widgets import ConvolutionTwin, MixerFlow, TokenMixingExplorer
 from tests.helpers import small_model
 from tests.test_data import write_folder
 
@@ -151,7 +152,7 @@ BAD = [
     (["--dataset", "imagenet"], "invalid choice: 'imagenet'"),
     (["--patch_size", "0"], "0 is not a whole number of at least 1"),
     (["--patch_size", "3"], "image 8×8 is not divisible into 3×3 patches; choose patch_size 1, 2, 4, 8"),
-    (["--n_layers", "two"], "invalid whole value: 'two'"),
+    (["--n_layers", "two"], "two is not a whole number of at least 1"),
     (["--n_channel", "-4"], "-4 is not a whole number of at least 1"),
     (["--lr", "-1"], "lr is -1.0; it must be a positive number"),
     (["--lr", "nan"], "lr is nan; it must be a positive number"),
@@ -167,6 +168,9 @@ BAD = [
     (["--n_epoch", "3"], "unrecognized arguments"),
     (["7"], "unrecognized arguments: 7"),
     (["--lr", "1e30", "--n_epochs", "1"], "the loss is no longer a number in epoch 1"),
+    (["--n_layers", "1000000"], "a model of 11,456,002,266 parameters with 64 images per step needs at least"),
+    (["--n_hidden", "2147483647"], "GiB; choose smaller sizes"),
+    (["--dataset", "digits", "--batch_size", "9999", "--n_channel", "30000", "--n_hidden", "30000"], "1294 images"),
 ]
 
 
@@ -265,7 +269,7 @@ def test_an_evaluation_that_fails_loses_no_epoch(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise OSError("the test images cannot be read")
 
-    monkeypatch.setattr("mixer.train.evaluate", fail)
+    monkeypatch.setattr("mixer.cli.run.evaluate", fail)
     assert say(*QUICK, "--n_epochs", 1, "--out", "run") == 2
     assert checkpoint.read(tmp_path / "run" / "checkpoint.safetensors")[1]["metrics"]["epoch"] == 1
 
@@ -308,8 +312,15 @@ def test_every_run_keeps_snapshots_also_when_it_is_resumed(tmp_path):
     assert say(*QUICK, "--n_epochs", 4, "--out", out) == 0
     tensors, about = checkpoint.read(out / "checkpoint.safetensors")
     snapshots = checkpoint.snapshots(tensors)
-    assert len(snapshots) == 12
-    assert max(snapshots) == about["step"]
+    assert list(snapshots) == [round(about["step"] * (i / 11) ** 2) for i in range(12)]
+    model, _ = load_checkpoint(out / "checkpoint.safetensors")
+    names = [name for name in model.state_dict() if "token_mixing.fc" in name]
+    torch.manual_seed(1)
+    first = MLPMixer(**model.config).state_dict()
+    for name in names:
+        assert torch.equal(snapshots[0][name], first[name].half())
+        assert torch.equal(snapshots[about["step"]][name], model.state_dict()[name].half())
+    assert sorted(snapshots[0]) == sorted(names)
     assert say("--resume", out, "--n_epochs", 5) == 0
     later = checkpoint.snapshots(checkpoint.read(out / "checkpoint.safetensors")[0])
     assert set(snapshots) < set(later)
@@ -319,10 +330,51 @@ def test_shuffled_pixels_and_hidden_sizes_are_options(tmp_path, capsys):
     sizes = ["--n_hidden_token", 3, "--n_hidden_channel", 5]
     for shuffle in ("global", "patches"):
         out = tmp_path / shuffle
-        assert say(*QUICK, *sizes, "--n_epochs", 1, "--shuffle", shuffle, "--out", out) == 0
+        assert say(*QUICK, *sizes, "--n_epochs", 1, "--precision", "fp32", "--shuffle", shuffle, "--out", out) == 0
         model, about = load_checkpoint(out / "checkpoint.safetensors")
         assert (model.config["n_hidden_token"], model.config["n_hidden_channel"]) == (3, 5)
         images = load_data("digits").shuffled(shuffle, 2)
         assert about["metrics"]["test_accuracy"] == evaluate(model, images, images.test)["accuracy"]
     assert say("--resume", out, "--shuffle", "none") == 2
     assert "--shuffle is none, but the run to resume has patches" in capsys.readouterr().err
+
+
+def test_figures_read_what_the_command_says_of_its_pixels(tmp_path):
+    """A run on shuffled pixels, and the same file as earlier versions wrote it: two figures refuse it, one shows it."""
+    images = load_data("digits")
+    for shuffle in ("global", "patches"):
+        new, old = (tmp_path / shuffle / name for name in ("checkpoint.safetensors", "old.safetensors"))
+        assert say(*QUICK, "--n_epochs", 1, "--shuffle", shuffle, "--out", new.parent) == 0
+        model, about = load_checkpoint(new)
+        checkpoint.save(old, model, {name: value for name, value in about.items() if name != "shuffle"})
+        for path in (new, old):
+            with pytest.raises(ValueError, match="was trained on shuffled pixels"):
+                MixerFlow(path, images.test.images[:3])
+            with pytest.raises(ValueError, match="shuffles pixels"):
+                ConvolutionTwin(path, images.test.images[:3])
+            shown = TokenMixingExplorer(path, images.test.images[:3]).geometry["models"][0]["pixel_order"]
+            assert shown == images.shuffled(shuffle, 2).pixel_order.tolist()
+
+
+def test_compile_without_a_compiler_is_said_and_can_be_switched_off(tmp_path):
+    command = [sys.executable, ROOT / "train.py", *QUICK, "--n_epochs", "1", "--precision", "fp32"]
+    bare = {**os.environ, "PATH": str(tmp_path), "CXX": "none", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    options = dict(cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, "--compile", "--out", "run"], **options)
+    assert done.returncode == 2
+    (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("train.py: ")]
+    assert sentence.startswith("train.py: torch.compile does not work on this machine (")
+    assert sentence.endswith("leave --compile out, or resume with --no-compile") and "Traceback" not in done.stderr
+    resumed = subprocess.run([*command, "--resume", "run", "--no-compile"], **options)
+    assert resumed.returncode == 0, resumed.stderr
+    assert say(*QUICK, "--n_epochs", 1, "--precision", "fp32", "--out", tmp_path / "plain") == 0
+    plain, late = weights(tmp_path / "plain"), weights(tmp_path / "run")
+    assert all(torch.equal(plain[name], late[name]) for name in plain)
+
+
+def test_tensorboard_that_is_gone_can_be_switched_off(tmp_path, monkeypatch, capsys):
+    assert say(*QUICK, "--n_epochs", 1, "--tensorboard", "--out", tmp_path / "run") == 0
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
+    assert say("--resume", tmp_path / "run", "--n_epochs", 2) == 2
+    assert "install it (pip install tensorboard), or --no-tensorboard" in capsys.readouterr().err
+    assert say("--resume", tmp_path / "run", "--n_epochs", 2, "--no-tensorboard") == 0

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
-from mixer import data
+from mixer import data, regularisation
 
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data"
 
@@ -80,15 +80,15 @@ def test_augment_gives_every_crop_and_nothing_else(flip):
     if flip:
         allowed += [crop(image[0], down, right).flip(2) for down in (-1, 0, 1) for right in (-1, 0, 1)]
     allowed = {tuple(a.flatten().tolist()) for a in allowed}
-    results = data.augment(image.expand(500, -1, -1, -1), torch.Generator().manual_seed(0), 1, flip)
+    results = regularisation.augment(image.expand(500, -1, -1, -1), torch.Generator().manual_seed(0), 1, flip)
     assert {tuple(r.flatten().tolist()) for r in results} == allowed
 
 
 def test_augment_draws_each_image_anew_and_follows_its_generator():
     images = data.load("digits").train.images[:64]
-    once, again = (data.augment(images, torch.Generator().manual_seed(3), 2, True) for _ in range(2))
+    once, again = (regularisation.augment(images, torch.Generator().manual_seed(3), 2, True) for _ in range(2))
     assert torch.equal(once, again)
-    assert not torch.equal(once, data.augment(images, torch.Generator().manual_seed(4), 2, True))
+    assert not torch.equal(once, regularisation.augment(images, torch.Generator().manual_seed(4), 2, True))
 
 
 def test_batches_come_in_the_order_asked_for():
@@ -335,14 +335,14 @@ def test_affine_changes_are_small_differ_by_image_and_follow_their_generator():
     image = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     image[:, :, 10:18, 12:16] = 255
     images = image.expand(300, -1, -1, -1)
-    once, again = (data.augment(images, torch.Generator().manual_seed(3), affine=1.0) for _ in range(2))
+    once, again = (regularisation.augment(images, torch.Generator().manual_seed(3), affine=1.0) for _ in range(2))
     assert torch.equal(once, again) and once.dtype == torch.float32
     assert not torch.equal(once[0], once[1])
     mass = once.sum(dim=(1, 2, 3)) / image.sum()
     assert 0.6 < mass.min() < mass.max() < 1.6  # scales of 0.85 to 1.15, squared, and the shear
     rows = (once * torch.arange(28.0).view(28, 1)).sum(dim=(1, 2, 3)) / once.sum(dim=(1, 2, 3)) - 13.5
     assert 2 < rows.abs().max() < 4  # a tenth of 28 pixels, and what scaling adds
-    same = data.augment(image, torch.Generator(), affine=1e-9)
+    same = regularisation.augment(image, torch.Generator(), affine=1e-9)
     assert torch.allclose(same, image.float(), atol=1e-3)
 
 
@@ -352,7 +352,7 @@ def test_random_augment_changes_images_and_keeps_their_kind(channels):
         0, 256, (64, channels, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     torch.manual_seed(0)
-    changed = data.random_augment(images)
+    changed = regularisation.random_augment(images)
     assert changed.shape == images.shape and changed.dtype == torch.uint8
     parts = zip(changed.chunk(8), images.chunk(8), strict=True)
     assert sum(not torch.equal(part, original) for part, original in parts) >= 5
@@ -361,7 +361,7 @@ def test_random_augment_changes_images_and_keeps_their_kind(channels):
 def test_cutmix_mixes_targets_as_it_mixes_pixels():
     images = (torch.arange(4, dtype=torch.uint8) * 50).view(4, 1, 1, 1).expand(4, 1, 20, 20)
     torch.manual_seed(0)
-    mixed, targets = data.cutmix(images.contiguous(), torch.arange(4), 4)
+    mixed, targets = regularisation.cutmix(images.contiguous(), torch.arange(4), 4)
     assert mixed.dtype == torch.uint8 and targets.shape == (4, 4)
     for i in range(4):
         shares = torch.stack([(mixed[i] == value * 50).float().mean() for value in range(4)])

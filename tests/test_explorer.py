@@ -210,7 +210,7 @@ def test_the_facts_of_a_unit(explorer, tab, tmp_path):
     assert f"norm {maps[0].norm():.2f} and mean frequency {analysis.mean_frequency(maps)[0]:.2f} cycles" in facts
     assert f"bias {weights.bias[0]:.2f}. Most opposite input map: unit {cosines.argmin() + 1}," in facts
     assert f"cosine {cosines.min():.2f}." in facts
-    power = analysis.spectra(maps)[0].numpy()
+    power = torch.fft.fftshift(torch.fft.fft2(maps).abs() ** 2, dim=(1, 2))[0].numpy()
     assert np.abs(pixels(page.get_by_role("img", name="spectrum"))[..., 0] - 255 * power / power.max()).max() < 1.5
 
 

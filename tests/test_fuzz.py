@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixer import checkpoint, data, shipped_weights
-from mixer.train import make_parser
+from mixer.cli.options import make_parser
 from mixer.widgets import ConvolutionTwin, MixerFlow, PatchExplorer, TokenMixingExplorer
 from tests.browser import PAYLOAD, Tab, write_page
 from tests.helpers import small_model
@@ -52,7 +52,7 @@ def test_any_options_are_taken_or_refused_in_a_sentence(folder, given_options):
     argv = [word for option in given_options for word in option if word is not None and "\0" not in word]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr("mixer.train.finish", lambda *_: 0)
+        patch.setattr("mixer.cli.Run.train", lambda self: 0)
         printed = []
         patch.setattr("sys.stderr.write", printed.append)
         status = say(*QUICK, *argv)

@@ -1,8 +1,13 @@
 """Every block against plain loops in float64, the published sizes, two other implementations, and bad input."""
 
+import inspect
+import json
 import math
+import warnings
+from dataclasses import asdict, replace
 
 import mlp_mixer_pytorch
+import numpy as np
 import pytest
 import timm
 import torch
@@ -17,8 +22,9 @@ from mixer import (
     OutputMLP,
     PerPatchMLP,
     TokenMixingMLP,
+    to_convolution,
 )
-from mixer.model import patch_grid
+from mixer.config import MixerConfig, patch_grid
 
 B, N_TOKENS, N_CHANNEL, N_HIDDEN = 2, 6, 5, 7
 SMALL = dict(n_layers=2, n_channel=5, n_hidden=7, n_output=3, image_size=(4, 6), patch_size=2, n_image_channel=3)
@@ -209,6 +215,79 @@ def test_published_parameter_counts(sizes, n_parameters):
     assert MLPMixer(**sizes).n_parameters == n_parameters
 
 
+SIZES = st.integers(1, 5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(SIZES, SIZES, SIZES, SIZES, st.tuples(SIZES, SIZES), SIZES, SIZES, SIZES, SIZES),
+    st.sampled_from(["tokens_channels", "channels"]),
+)
+def test_the_configuration_foresees_the_model(sizes, norm):
+    *first, (rows, columns), patch_size, n_image_channel, n_hidden_token, n_hidden_channel = sizes
+    image_size = (rows * patch_size, columns * patch_size)
+    arguments = (*first, image_size, patch_size, n_image_channel, n_hidden_token, n_hidden_channel, norm)
+    config, model = MixerConfig(*arguments), MLPMixer(*arguments)
+    assert config.n_parameters == sum(p.numel() for p in model.parameters()) == model.n_parameters
+    assert (config.grid, config.n_tokens, config.image_shape) == (model.grid, model.n_tokens, model.image_shape)
+    assert model.config == config.as_dict() == json.loads(json.dumps(asdict(config)))
+    assert MixerConfig(**model.config) == config
+    assert {config: 1}[MixerConfig(**model.config)]  # frozen, and so a key
+    assert replace(config, n_layers=7).n_layers == 7
+
+
+def test_the_arguments_of_the_model_are_those_of_its_configuration():
+    names = "n_layers n_channel n_hidden n_output image_size patch_size n_image_channel n_hidden_token n_hidden_channel"
+    assert [*inspect.signature(MLPMixer).parameters] == [*names.split(), "norm", "gelu", "eps"]
+    with pytest.raises(TypeError, match="n_layer"):
+        MLPMixer(n_layer=2)
+
+
+@pytest.mark.parametrize("integer", [np.int64, np.uint8, torch.tensor, lambda n: torch.tensor([n]).max() + 0, np.array])
+def test_sizes_of_numpy_and_torch_become_integers(integer):
+    sizes = {name: integer(size) for name, size in SMALL.items() if name != "image_size"}
+    model = MLPMixer(**sizes, image_size=(integer(4), integer(6)))
+    assert model.config == MLPMixer(**SMALL).config
+    assert {type(size) for name, size in model.config.items() if "n_" in name} == {int}
+    assert json.loads(json.dumps(model.config)) == model.config
+    assert repr(model) == repr(MLPMixer(**SMALL))
+    block = TokenMixingMLP(integer(6), integer(5), integer(7))
+    assert repr(block) == repr(TokenMixingMLP(6, 5, 7))
+    assert patch_grid(integer(6), integer(2)) == (3, 3)
+    assert type(ImageToPatches(integer(2)).patch_size) is int
+
+
+NO_SIZES = [
+    np.float64(2),
+    np.bool_(True),
+    torch.tensor(2.0),
+    torch.tensor(True),
+    torch.tensor([2]),
+    np.array([2, 3]),
+    "2",
+]
+
+
+@pytest.mark.parametrize("value", [*NO_SIZES, torch.tensor(2, device="meta")], ids=repr)
+def test_what_only_looks_like_a_size_is_refused(value):
+    for name in ("n_layers", "image_size", "patch_size", "n_hidden_token"):
+        with pytest.raises(ValueError, match=f"{name} is .*; it must be a whole number of at least 1"):
+            MLPMixer(**{**SMALL, name: value})
+
+
+def test_sizes_are_bounded_before_anything_is_built():
+    for name, value, most in [("n_layers", 10_001, "10,000"), ("n_channel", 2**31, "2,147,483,647")]:
+        with pytest.raises(ValueError, match=f"{name} is {value:,}; it must be a whole number of at most {most}"):
+            MLPMixer(**{**SMALL, name: value})
+    with pytest.raises(ValueError, match="n_layers is 1,000,000,000; it must be"):
+        MLPMixer(**{**SMALL, "n_layers": 10**9})
+    with pytest.raises(ValueError, match=r"choose patch_size 1, 1000000007$"):  # a prime: divisors in a moment
+        MLPMixer(**{**SMALL, "image_size": 10**9 + 7})
+    with pytest.raises(ValueError, match="not divisible") as error:
+        patch_grid(2**4 * 3**3 * 5 * 7 * 11, 13)
+    assert str(error.value).endswith("choose patch_size 8, 9, 10, 11, 12, 14, 15, 16")
+
+
 OFFICIAL = dict(n_output=1000, image_size=224, n_image_channel=3, norm="channels", gelu="tanh", eps=1e-6)
 
 
@@ -334,3 +413,80 @@ def test_bad_options_and_images():
         ImageToPatches(2)(torch.zeros(4, 6))
     with pytest.raises(ValueError, match="do not fill an image of 4×6 pixels"):
         ImageToPatches(2).inverse(torch.zeros(1, 5, 12), (4, 6))
+
+
+def traced(model, image):
+    return torch.jit.trace(model, image)
+
+
+def symbolic(model, image):
+    return torch.fx.symbolic_trace(model)
+
+
+def exported(model, image, strict=False):
+    batch = {"image": {0: torch.export.Dim("B")}}
+    return torch.export.export(model, (image,), dynamic_shapes=batch, strict=strict).module()
+
+
+def exported_strictly(model, image):
+    return exported(model, image, strict=True)
+
+
+def vectorised(model, image):
+    return lambda image: torch.func.vmap(lambda one: model(one[None])[0])(image)
+
+
+def compiled(model, image):
+    torch.compiler.reset()
+    return torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
+
+
+@pytest.mark.parametrize("tracer", [traced, symbolic, exported, exported_strictly, vectorised, compiled])
+@pytest.mark.parametrize("twin", [False, True], ids=["mixer", "twin"])
+@pytest.mark.parametrize("norm", ["tokens_channels", "channels"])
+def test_tracers_see_no_check(tracer, twin, norm):
+    model = randomised(MLPMixer(**SMALL, norm=norm)).eval()
+    model = to_convolution(model) if twin else model
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        network = tracer(model, torch.randn(2, 3, 4, 6))
+    for n in (2, 3, 5):  # also another batch than the one that was traced
+        images = torch.randn(n, 3, 4, 6)
+        torch.testing.assert_close(network(images), model(images), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("block", [ImageToPatches(2), TokenMixingMLP(6, 5, 3), ChannelMixingMLP(6, 5, 3)], ids=repr)
+@pytest.mark.parametrize("tracer", [traced, symbolic, compiled])
+def test_blocks_are_traced_alone(tracer, block):
+    x = torch.randn(2, 3, 4, 6) if isinstance(block, ImageToPatches) else torch.randn(2, 6, 5)
+    block = block.double()
+    torch.testing.assert_close(tracer(block, x)(x), block(x), rtol=1e-9, atol=1e-9)
+
+
+def test_a_symbolic_graph_still_refuses_other_images():
+    with pytest.raises(ValueError, match=r"images have shape \[1, 3, 6, 4\]; this model takes \[B, 3, 4, 6\]"):
+        torch.fx.symbolic_trace(MLPMixer(**SMALL))(torch.zeros(1, 3, 6, 4))
+
+
+def test_tensorboard_draws_the_graph(tmp_path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    for name, model in (("mixer", MLPMixer(**SMALL)), ("twin", to_convolution(MLPMixer(**SMALL)))):
+        with warnings.catch_warnings(), SummaryWriter(str(tmp_path / name)) as writer:
+            warnings.simplefilter("error", torch.jit.TracerWarning)
+            writer.add_graph(model, torch.randn(1, 3, 4, 6))
+        (file,) = (tmp_path / name).iterdir()
+        assert b"token_mixing" in file.read_bytes()
+
+
+def test_gradients_of_single_images():
+    model = MLPMixer(**SMALL)
+    images = torch.randn(4, 3, 4, 6)
+
+    def loss(parameters, image):
+        return torch.func.functional_call(model, parameters, (image[None],)).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(dict(model.named_parameters()), images)
+    model(images).square().sum().backward()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(each[name].sum(0), p.grad, rtol=1e-9, atol=1e-9)

@@ -111,3 +111,11 @@ def test_live_figures_hold_the_present_module_and_style(path):
                 stored = json.loads(payload)
                 assert stored["module"] in modules, cell.source
                 assert stored["css"] == LiveFigure._css, cell.source
+
+
+@each_page
+def test_it_asks_colab_for_a_gpu_if_it_takes_another_path_there(path):
+    takes_it = any("torch.cuda.is_available()" in cell.source for cell in cells(path))
+    assert (nbformat.read(path, 4).metadata.get("accelerator") == "GPU") == takes_it
+    if takes_it:
+        assert any("Runtime → Change runtime type" in cell.source for cell in cells(path, "markdown"))

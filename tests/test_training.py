@@ -1,26 +1,24 @@
 """The loop: what it computes, that it learns, and that it continues bit for bit."""
 
+import copy
+import json
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mixer import evaluate, fit, predict, to_convolution
-from mixer.data import load
-from mixer.training import (
-    RECIPES,
-    Recipe,
-    Trainer,
-    choose_device,
-    choose_precision,
-    choose_recipe,
-    make_optimisers,
-    parameter_groups,
-    stochastic_depth,
-)
+from mixer import analysis, evaluate, fit, predict, to_convolution
+from mixer.cli.state import restore, state_of
+from mixer.data import Split, load
+from mixer.devices import choose_device, choose_precision
+from mixer.recipe import RECIPES, Recipe, choose_recipe, make_optimisers, parameter_groups
+from mixer.regularisation import stochastic_depth
+from mixer.training import Trainer
 from tests.helpers import small_data, small_model
 
 AFFINE = Recipe(3, 8, 1e-2, weight_decay=0.1, warm_up=0.2, label_smoothing=0.1, clip=0.5, affine=1.0, ema=0.9)
@@ -111,9 +109,9 @@ def test_a_run_stopped_at_any_step_continues_bit_for_bit(recipe, stop_at):
     first.train_step = stopping
     early = list(first)
     assert first.step == stop_at
-    tensors, numbers = first.state()
+    tensors, numbers = state_of(first)
     second = trainer(recipe, model=first.model)
-    second.load_state({name: t.clone() for name, t in tensors.items()}, numbers)
+    restore(second, copy.deepcopy(tensors), numbers)
     late = list(second)
     assert torch.equal(weights(second.model), weights(unbroken.model))
     keys = ["epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr"]
@@ -141,7 +139,7 @@ def test_every_step_draws_its_own_augmentation(monkeypatch):
         seeds.append(generator.initial_seed())
         return images
 
-    monkeypatch.setattr("mixer.training.augment", record)
+    monkeypatch.setattr("mixer.regularisation.augment", record)
     list(trainer(AFFINE))
     assert len(seeds) == len(set(seeds)) == 15
 
@@ -153,7 +151,7 @@ def test_digits_are_turned_and_photographs_cropped_and_mirrored(monkeypatch):
         changes.append(change)
         return images
 
-    monkeypatch.setattr("mixer.training.augment", record)
+    monkeypatch.setattr("mixer.regularisation.augment", record)
     recipe = Recipe(1, 40, padding=2, flip=True, affine=0.5)
     for name in ("digits", "cifar10"):
         list(Trainer(small_model(), small_data(name=name), recipe, 1, "cpu", "fp32"))
@@ -177,23 +175,6 @@ def test_the_model_is_the_running_mean_of_what_is_trained():
     list(run)
     assert torch.allclose(weights(run.model), mean, atol=1e-6)
     assert not torch.allclose(weights(run.model), weights(run.learner), atol=1e-3)
-
-
-def test_snapshots_begin_with_the_first_weights_and_end_with_the_last():
-    run = trainer(AFFINE, n_snapshots=5)
-    first = {name: w.clone().half() for name, w in run.model.state_dict().items()}
-    list(run)
-    assert list(run.snapshots) == [0, 1, 4, 8, 15]
-    last = run.model.state_dict()
-    names = [f"layers.0.token_mixing.fc{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")]
-    assert list(run.snapshots[15]) == names
-    for name in names:
-        assert torch.equal(run.snapshots[0][name], first[name])
-        assert torch.equal(run.snapshots[15][name], last[name].half())
-    again = trainer(AFFINE, n_snapshots=5)
-    again.load_state(*run.state())
-    assert list(again.snapshots) == list(run.snapshots)
-    assert torch.equal(again.snapshots[4][names[0]], run.snapshots[4][names[0]])
 
 
 def test_stochastic_depth_skips_blocks_keeps_their_mean_and_ends():
@@ -334,3 +315,117 @@ def test_the_running_mean_takes_over_the_statistics_of_batch_norm():
     list(trainer)
     assert torch.equal(model[1].running_mean, trainer.learner[1].running_mean)
     assert model[1].running_mean.abs().sum() > 0
+
+
+def test_a_run_goes_on_in_another_precision():
+    """Begun in float32, resumed in float16, whose gradients are scaled, and back: Colab's GPUs differ."""
+    plain, scaled = (trainer(replace(AFFINE, n_epochs=4)) for _ in range(2))
+    scaled.scaler = torch.amp.GradScaler("cpu")  # as choose_precision("auto") makes it on a GPU before Ampere
+    for run, other in ((plain, scaled), (scaled, plain)):
+        epoch = next(iter(run))["epoch"]
+        tensors, numbers = state_of(run)
+        restore(other, copy.deepcopy(tensors), json.loads(json.dumps(numbers)))
+        assert next(iter(other))["epoch"] == epoch + 1
+    assert scaled.scaler.get_scale() == 65536
+
+
+WHOLE = choose_recipe("strong", n_epochs=1, batch_size=8, random_augment=True, cutmix=1.0, drop_path=0.3)
+
+
+@pytest.mark.parametrize("recipe", [Recipe(1, 8), WHOLE, replace(WHOLE, padding=0)], ids=["seed", "strong", "affine"])
+@pytest.mark.parametrize("twin", [False, True])
+def test_no_tensor_of_a_step_is_left_on_the_cpu(monkeypatch, recipe, twin):
+    """A step on torch's meta device, which refuses tensors of another device, as a GPU would."""
+    monkeypatch.setattr("mixer.training.choose_device", torch.device)
+    monkeypatch.setattr("mixer.training.autocast", lambda *_: nullcontext())  # torch has none for meta
+    model = to_convolution(small_model()) if twin else small_model()
+    run = Trainer(model, small_data(name="folder" if recipe.padding else "small"), recipe, 1, "meta", "fp32")
+    for images, labels in run.data.train.batches(torch.arange(16), recipe.batch_size):
+        with stochastic_depth(run.learner, recipe.drop_path):
+            assert run.train_step(images, labels).device.type == "meta"
+    restore(run, *state_of(run))
+    assert {t.device.type for t in run.model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("shuffle", ["none", "patches", "global"])
+def test_prediction_and_analysis_follow_the_device(monkeypatch, shuffle):
+    monkeypatch.setattr("mixer.training.autocast", lambda *_: nullcontext())
+    data, model = small_data().shuffled(shuffle, 2), small_model().to("meta")
+    for network in (model, to_convolution(model)):
+        assert predict(network, data, data.test).device.type == "meta"
+    logits, results = model.forward_intermediates(data.normalise(data.test.images.to("meta")))
+    inputs, outputs = analysis.token_maps(model, 0)
+    found = [
+        logits,
+        *results.values(),
+        inputs,
+        outputs,
+        analysis.mean_frequency(inputs),
+        model.patches.inverse(results["patches"], 4),
+    ]
+    assert {t.device.type for t in found} == {"meta"}
+
+
+def changed(part, **changes):
+    """The small data set with one split changed."""
+    data = small_data()
+    split = getattr(data, part)
+    new = Split(changes.get("images", lambda x: x)(split.images), changes.get("labels", lambda x: x)(split.labels))
+    return replace(data, **{part: new})
+
+
+WRONG = {
+    "floats from 0 to 1": (dict(images=lambda x: x / 255), "the images are float32"),
+    "another size": (dict(images=lambda x: x[:, :, 1:]), r"the images are uint8 \[N, \*\[1, 3, 4\]\]"),
+    "too few labels": (dict(labels=lambda x: x[1:]), "labels; it needs one label for each"),
+    "no images": (dict(images=lambda x: x[:0], labels=lambda x: x[:0]), "a split has 0 images and 0 labels"),
+    "a label that means none": (dict(labels=lambda x: x - 100), "the labels of a split are torch.int64 from -100"),
+    "a class too many": (dict(labels=lambda x: x + 1), "to 3; they must be torch.int64 from 0 to 2"),
+    "labels of bytes": (dict(labels=lambda x: x.byte()), "the labels of a split are torch.uint8"),
+    "labels of shares": (dict(labels=lambda x: x.float()), "the labels of a split are torch.float32"),
+}
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize(("changes", "sentence"), WRONG.values(), ids=WRONG)
+def test_data_that_do_not_fit_are_refused_before_anything_is_learned(part, changes, sentence):
+    data, model = changed(part, **changes), small_model()
+    before = weights(model).clone()
+    with pytest.raises(ValueError, match=sentence):
+        fit(model, data, n_epochs=1)
+    with pytest.raises(ValueError, match=sentence):
+        evaluate(model, data, getattr(data, part))
+    assert torch.equal(weights(model), before)
+
+
+def test_a_model_that_does_not_fit_is_refused():
+    data = small_data()
+    for model, sentence in [
+        (small_model(n_output=2), "from 0 to 1"),
+        (small_model(image_size=6), r"must be uint8 \[N, \*\[1, 6, 6\]\]"),
+        (small_model().double(), "weights of float64; make them float32"),
+        (small_model().half(), "weights of float16"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            fit(model, data, n_epochs=1)
+        with pytest.raises(ValueError, match=sentence):
+            evaluate(model, data, data.test)
+    with pytest.raises(ValueError, match="no weight can learn"):
+        fit(small_model().requires_grad_(False), data, n_epochs=1)
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context, pytest.raises(ValueError, match="no weight can learn: train outside no_grad"):
+            fit(small_model(), data, n_epochs=1)
+    with torch.inference_mode():
+        model = small_model()
+    with pytest.raises(ValueError, match="no weight can learn"):
+        fit(model, data, n_epochs=1)
+    frozen = small_model()
+    frozen.per_patch.requires_grad_(False)
+    assert len(fit(frozen, data, n_epochs=1, device="cpu", precision="fp32")) == 1
+
+
+def test_a_seed_of_numpy_is_the_same_seed():
+    runs = [trainer(PHOTOGRAPHS, seed=seed) for seed in (3, np.int64(3))]
+    for run in runs:
+        list(run)
+    assert torch.equal(*(weights(run.model) for run in runs))

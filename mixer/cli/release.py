@@ -1,7 +1,7 @@
 """The shipped weights: how each model is trained, and how its finished runs become one file.
 
-`make weights` trains them all anew, or goes on where it was stopped. `python -m mixer.release --data_dir FOLDER NAME …`
-does so for some. MNIST is taken from FOLDER, and the JPEG copy of CIFAR-10 from FOLDER/cifar10-jpeg.
+`make weights` trains them all anew, or goes on where it was stopped; `python -m mixer.cli.release --data_dir FOLDER
+NAME …` does so for some. MNIST is taken from FOLDER, and the JPEG copy of CIFAR-10 from FOLDER/cifar10-jpeg.
 """
 
 import argparse
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixer import checkpoint, data
-from mixer.train import CHECKPOINT
-from mixer.train import main as train
+from mixer.cli import main as train
+from mixer.cli.folder import CHECKPOINT
 from mixer.training import evaluate
 
 SEEDS = (1, 2, 3)
@@ -114,7 +114,7 @@ def pack(name: str, data_dir: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Train and pack the models that are named, or all; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mixer.release", description="Train the shipped weights anew.")
+    parser = argparse.ArgumentParser(prog="python -m mixer.cli.release", description="Train the shipped weights anew.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all of {', '.join(RELEASES)})")
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder of the data sets (default: data)")
     options = parser.parse_args(argv)

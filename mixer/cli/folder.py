@@ -1,0 +1,116 @@
+"""The folder of a run: found, locked, and its history."""
+
+import itertools
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mixer.checkpoint import UNFINISHED
+
+CHECKPOINT, HISTORY, LOCK = "checkpoint.safetensors", "history.jsonl", ".lock"
+
+
+def next_free(dataset: str) -> Path:
+    """Make the folder of a new run that was given none: one that no other run has used, even if both start at once."""
+    for number in itertools.count(1):
+        folder = Path("runs", dataset if number == 1 else f"{dataset}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            pass
+
+
+def named_folder(given: dict) -> Path | None:
+    """The folder that --out or --resume names, made if it is for a new run; None if neither does.
+
+    Raises:
+        ValueError: the two contradict each other, or there is no run to resume.
+        OSError: it cannot be made.
+    """
+    if "resume" not in given and "out" not in given:
+        return None
+    resumed = given.get("resume")
+    if not resumed and "out" not in given:
+        raise ValueError("--resume needs the folder of the run: --resume FOLDER")
+    folder = Path(resumed or given["out"])
+    if resumed and Path(given.get("out", folder)) != folder:
+        raise ValueError(f"--resume {folder} goes on in its own folder; leave out --out {given['out']}")
+    if resumed and not (folder / CHECKPOINT).is_file():
+        raise ValueError(f"{folder} holds no {CHECKPOINT} to resume from")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"--out {folder} cannot be made a folder ({error.strerror}); choose another") from error
+    return folder
+
+
+def holds_run(folder: Path, may_resume: bool) -> bool:
+    """Whether there is a run to continue in a folder.
+
+    Raises:
+        ValueError: there is one, and it may not be continued.
+    """
+    history = folder / HISTORY
+    there = (folder / CHECKPOINT).is_file()
+    if not may_resume and (there or (history.exists() and history.stat().st_size)):
+        raise ValueError(f"{folder} already holds a run; add --resume to continue it, or choose another --out")
+    if may_resume and not there:
+        print(f"{folder} holds no checkpoint yet: starting from the beginning")
+    return there
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """A context in which no other process can begin or resume a run in a folder; a kill ends it too.
+
+    Raises:
+        ValueError: another process is in such a context.
+    """
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            for left in folder.glob(f".*{UNFINISHED}"):  # by a run that was killed
+                left.unlink()
+            yield
+    except Timeout:
+        raise ValueError(f"another process trains in {folder}; wait for its end, or choose another --out") from None
+
+
+def read_history(path: Path, n_epochs: int, last: dict) -> list[dict]:
+    """The records of epochs 1 to n_epochs; the last one is the checkpoint's own, if the file lacks it.
+
+    A last line that a kill cut short is left out. Epochs that are missing are named on standard error.
+
+    Raises:
+        ValueError: another line is damaged.
+    """
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    records = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            if type(record["epoch"]) is not int or record["epoch"] <= max(records, default=0):
+                raise ValueError("not the next epoch")
+            records[record["epoch"]] = record
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            if number < len(lines):
+                raise ValueError(f"{path} is damaged in line {number}; repair it or move it away") from error
+    if n_epochs and last.get("epoch") == n_epochs:
+        records.setdefault(n_epochs, last)
+    if missing := [str(epoch) for epoch in range(1, n_epochs + 1) if epoch not in records]:
+        some = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        print(f"{path} lacks epoch {some}: these records are lost, the training is not", file=sys.stderr)
+    return [records[epoch] for epoch in sorted(records) if epoch <= n_epochs]
+
+
+def append_record(path: Path, record: dict) -> None:
+    """Add a record to a history, so that it outlasts a power cut."""
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

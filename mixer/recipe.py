@@ -1,0 +1,101 @@
+"""Recipes: how to train, the learning rate of every step, and the optimisers."""
+
+import math
+from dataclasses import dataclass, replace
+from numbers import Real
+
+import torch
+from torch import nn
+
+from mixer.config import check_positive
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults are those of the recipe "seed"."""
+
+    n_epochs: int = 20  #: passes over the training images
+    batch_size: int = 256  #: images per step, of all processes together
+    lr: float = 1e-3  #: the (highest) learning rate of Adam
+    weight_decay: float = 0.0  #: decay of the weights of linear layers, as in AdamW; 0 gives Adam
+    warm_up: float | None = None  #: share of the steps in which the rate rises, before half a cosine; None: no schedule
+    label_smoothing: float = 0.0  #: share of the target spread evenly over all classes
+    clip: float | None = None  #: the largest norm of the gradient; None leaves it as it is
+    padding: int = 0  #: pixels of the padded crop of photographs; 0 leaves it out
+    flip: bool = False  #: whether half of the photographs are mirrored
+    affine: float = 0.0  #: how far other images, such as digits, are turned, scaled, sheared and shifted
+    random_augment: bool = False  #: whether torchvision's RandAugment changes the images
+    cutmix: float = 0.0  #: share of the batches in which a box of each image is replaced by another image's
+    drop_path: float = 0.0  #: stochastic depth: the chance to skip the last block; it grows from 0 block by block
+    ema: float = 0.0  #: decay of the running mean of the weights, which is what is evaluated and kept; 0: no mean
+    muon_lr: float | None = None  #: the highest rate of Muon for the weights of the mixing MLPs; None: all by Adam
+
+    def __post_init__(self):
+        check_positive(n_epochs=self.n_epochs, batch_size=self.batch_size)
+        for names, is_allowed, allowed in RANGES:
+            for name in names.split():
+                value = getattr(self, name)
+                if value is None and name in ("warm_up", "clip", "muon_lr"):
+                    continue
+                if not isinstance(value, Real) or not is_allowed(value):
+                    raise ValueError(f"{name} is {value}; it must be {allowed}")
+
+
+RANGES = (
+    ("lr muon_lr clip", lambda x: 0 < x < math.inf, "a positive number, for instance 0.001"),
+    ("weight_decay affine", lambda x: 0 <= x < math.inf, "a number of at least 0"),
+    ("warm_up cutmix", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
+    ("label_smoothing drop_path ema", lambda x: 0 <= x < 1, "a share from 0 to below 1"),
+    ("padding", lambda x: x >= 0 and x == int(x), "a whole number of pixels of at least 0"),
+)
+STRONG = dict(weight_decay=0.2, warm_up=0.1, label_smoothing=0.1, clip=1.0, padding=4, flip=True, affine=1.0)
+RECIPES = {"seed": Recipe(), "strong": Recipe(lr=3e-3, ema=0.998, muon_lr=0.02, **STRONG)}
+
+
+def choose_recipe(name: str, **changes) -> Recipe:
+    """A recipe by name, with some of its fields changed.
+
+    Raises:
+        ValueError: the name is unknown, or a value is out of range.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"recipe {name!r} is not known; choose one of {', '.join(RECIPES)}")
+    if unknown := changes.keys() - vars(RECIPES[name]).keys():
+        raise ValueError(f"{', '.join(unknown)} is not part of a recipe; choose from {', '.join(vars(RECIPES[name]))}")
+    return replace(RECIPES[name], **changes)
+
+
+def lr_factor(step: int, n_steps: int, warm_up: float | None) -> float:
+    """The learning rate of a step divided by the highest: a linear warm-up, then half a cosine; or always 1."""
+    if warm_up is None:
+        return 1.0
+    n_warm_up = max(1, round(n_steps * warm_up))
+    if step < n_warm_up:
+        return (step + 1) / n_warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - n_warm_up) / max(1, n_steps - n_warm_up)))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """Parameters for an optimiser: the weights of linear layers and convolutions decay, all others do not."""
+    decayed = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    ids = {id(p) for p in decayed}
+    others = [p for p in model.parameters() if id(p) not in ids]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def make_optimisers(model: nn.Module, recipe: Recipe, fused: bool) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters; or Muon for the weights of the mixing MLPs, and AdamW for the rest."""
+    decayed, others = parameter_groups(model, recipe.weight_decay)
+    optimisers = []
+    if recipe.muon_lr is not None:
+        hidden = [w for name, w in model.named_parameters() if name.startswith("layers.") and name.endswith("weight")]
+        ids = {id(w) for w in hidden if w.dim() == 2}
+        mixing = [w for w in decayed["params"] if id(w) in ids]
+        decayed["params"] = [w for w in decayed["params"] if id(w) not in ids]
+        if mixing:  # the convolutional twin has no matrices
+            optimisers = [torch.optim.Muon(mixing, lr=recipe.muon_lr, weight_decay=recipe.weight_decay)]
+    optimisers.append(torch.optim.AdamW([decayed, others], lr=recipe.lr, fused=fused))
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["highest_lr"] = group["lr"]
+    return optimisers
