@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +18,15 @@ HOMES = ("file:", "data:", "blob:", "about:")  # what lies in a page or on the d
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 
 
+def find(names: Iterable[str]) -> str | None:
+    """The path of the first program that is installed, and not as a snap: these do not see the pages in /tmp."""
+    paths = [Path(path) for path in map(shutil.which, names) if path]
+    return next((str(path) for path in paths if b"/snap/" not in bytes(path) + path.read_bytes()[:4000]), None)
+
+
 def find_chromium() -> str | None:
     """The path of the browser: $CHROMIUM, or one that is installed; None leaves it to Playwright's own."""
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    return os.environ.get("CHROMIUM") or find(NAMES)
 
 
 def is_there() -> bool:

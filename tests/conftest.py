@@ -22,7 +22,14 @@ TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
 each_page = pytest.mark.parametrize("name", PAGES)
 settings.register_profile("long")  # tests/test_fuzz.py draws more
-torch.set_num_threads(1)  # the models are tiny: a second thread only waits for the first
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(1)  # the models are tiny: a second thread only waits for the first
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same numbers, alone and in any order."""
+    torch.manual_seed(0)
 
 
 @contextmanager

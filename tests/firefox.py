@@ -6,7 +6,6 @@ It is spoken to in WebDriver BiDi, the standard that it understands without a dr
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import websocket
 
-from tests.browser import HOMES, SETTLED
+from tests.browser import HOMES, SETTLED, find
 
 NAMES = ("firefox-esr", "firefox", "/Applications/Firefox.app/Contents/MacOS/firefox")
 MISSING = "there is no Firefox for the tests: install it (any version from 129 on), or name it in FIREFOX"
@@ -36,7 +35,7 @@ PREFERENCES = {
 
 def find_firefox() -> str | None:
     """The path of the browser: $FIREFOX, or one that is installed."""
-    return os.environ.get("FIREFOX") or next(filter(None, map(shutil.which, NAMES)), None)
+    return os.environ.get("FIREFOX") or find(NAMES)
 
 
 class Firefox:

@@ -282,9 +282,9 @@ def test_layer_and_model_are_chosen_by_keys(tab, tmp_path):
 
 
 def test_time_is_dragged_and_played(explorer, tab, tmp_path):
-    tab.page.clock.install()
+    tab.page.clock.install(time=0)
     page = opened(tab, tmp_path, explorer)
-    page.clock.run_for(100)
+    page.clock.pause_at(3_600_000)  # later than any page has opened; from here on it stands still unless it is told
     status, slider, play = status_of(page), page.get_by_label("Training step"), page.locator(".mx-time button")
     last = pixels(sheet_of(page))
     slider.press("ArrowLeft")
