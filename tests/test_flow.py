@@ -10,7 +10,7 @@ from torch import nn
 
 from mixer import ImageToPatches, checkpoint, load_checkpoint, load_data, shipped_weights
 from mixer.widgets.flow import MixerFlow
-from tests.browser import Tab, write_page
+from tests.browser import Tab, settle, write_page
 from tests.helpers import small_model
 from tests.test_weights import PLACES
 
@@ -287,11 +287,6 @@ def get(page, trait):
 def put(page, trait, value):
     page.evaluate(f"document.querySelector('.mixer-figure').model.set('{trait}', {value})")
     settle(page)
-
-
-def settle(page):
-    """Wait until everything that was asked for is drawn."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def ink(page):
