@@ -16,6 +16,7 @@ from mixer.model import (
     PerPatchMLP,
     TokenMixingMLP,
 )
+from mixer.picture import classify
 from mixer.recipe import RECIPES
 from mixer.regularisation import augment, seeded
 from mixer.training import Trainer, evaluate, fit, predict
@@ -36,6 +37,7 @@ __all__ = [
     "TokenMixingMLP",
     "Trainer",
     "augment",
+    "classify",
     "evaluate",
     "fit",
     "from_convolution",

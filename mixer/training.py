@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixer.data import DataSet, Split, StreamedSplit
+from mixer.data import DataSet, Split
 from mixer.devices import autocast, choose_device, choose_precision, rank_and_count
 from mixer.recipe import Recipe, choose_recipe, lr_factor, make_optimisers
 from mixer.regularisation import change_images, default_generator_seeded, seeded, stochastic_depth
@@ -29,7 +29,7 @@ def move_mean(mean: nn.Module, model: nn.Module, decay: float) -> None:
         own.copy_(buffer)
 
 
-def check_split(split: Split | StreamedSplit, data: DataSet, model: nn.Module) -> None:
+def check_split(split: Split, data: DataSet, model: nn.Module) -> None:
     """Raise ValueError unless a model can learn from a split of a data set, or be tested on it."""
     labels, images = split.labels, getattr(split, "images", None)  # a streamed split reads its images as they must be
     shape = tuple(getattr(model, "image_shape", data.image_shape))
@@ -217,7 +217,7 @@ class Trainer:
 def predict(
     model: nn.Module,
     data: DataSet,
-    split: Split | StreamedSplit,
+    split: Split,
     batch_size: int = 1000,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
@@ -235,9 +235,7 @@ def predict(
     return torch.cat(logits)
 
 
-def evaluate(
-    model: nn.Module, data: DataSet, split: Split | StreamedSplit, dtype: torch.dtype = torch.float32
-) -> dict[str, float]:
+def evaluate(model: nn.Module, data: DataSet, split: Split, dtype: torch.dtype = torch.float32) -> dict[str, float]:
     """The mean cross-entropy (in nats) and the accuracy (from 0 to 1) of a model on a split of a data set."""
     check_split(split, data, model)
     logits = predict(model, data, split, dtype=dtype)

@@ -74,6 +74,7 @@ class Options:
     dataset: str = option(data.NAMES, "what to train on", "digits")
     data_dir: str = option(str, "folder of the downloads, or the one that holds train/ and test/", "data", free=True)
     image_size: int = option(positive_int, "side in pixels to which the images of folder are resized", shown="32")
+    background: str = option(str, "colour behind transparent pixels of folder", shown="white")
     patch_size: int = option(positive_int, "side of a patch in pixels")
     n_layers: int = option(positive_int, "mixer layers")
     n_channel: int = option(positive_int, "features per token")

@@ -87,7 +87,7 @@ class Run:
     def make_trainer(self, tensors: dict, stored: dict) -> Trainer:
         """A trainer at its first step, or where the run to resume stopped."""
         options = self.options
-        images = data.load(options.dataset, options.data_dir, options.image_size)
+        images = data.load(options.dataset, options.data_dir, options.image_size, options.background)
         images = images.shuffled(options.shuffle, options.patch_size)
         if stored.get("fingerprint", images.fingerprint) != images.fingerprint:
             raise ValueError(f"the images in {options.data_dir} are not those that the run in {self.out} began with")
@@ -167,7 +167,7 @@ class Run:
         images, options = self.trainer.data, vars(self.options)
         about = dict(data_set=images.name, mean=images.mean, std=images.std, class_names=images.class_names)
         about |= dict(command=self.command, options=options, fingerprint=images.fingerprint, metrics=self.metrics)
-        about |= dict(shuffle=options["shuffle"], torch=torch.__version__, **numbers)
+        about |= dict(shuffle=options["shuffle"], background=images.background, torch=torch.__version__, **numbers)
         about |= dict(hardware=hardware(self.trainer.device, self.trainer.dtype))
         checkpoint.save(self.out / CHECKPOINT, self.trainer.model, about, checkpoint.flattened(groups))
 
