@@ -17,7 +17,7 @@ from mixer.downloads import fetch
 from mixer.model import ImageToPatches
 
 NAMES = ("digits", "mnist", "cifar10", "cifar100", "folder")
-PHOTOGRAPHS = ("cifar10", "cifar100", "folder")  # mirrored, a horse is a horse; a digit is not
+PHOTOGRAPHS = ("cifar10", "cifar100", "folder")  # data sets whose images may be mirrored and cropped
 VALIDATION_SHARE = 0.1
 SPLIT_SEED = 0  # the same held-out images for every training seed
 SHUFFLES = ("none", "patches", "global")
