@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import math
 import signal
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ VALIDATION_SHARE = 0.1
 SPLIT_SEED = 0  # the same held-out images for every training seed
 SHUFFLES = ("none", "patches", "global")
 MEMORY_LIMIT = 2 * 1024**3  # bytes of uint8 images; a larger folder streams from disk
+WORKER_START = "fork" if sys.platform == "linux" else None  # what Python 3.14 prefers imports torch anew in each worker
 
 
 def _declare_torchvision_operators() -> None:
@@ -104,7 +106,11 @@ class StreamedSplit:
         """The images and labels at `indices` [n], in this order, in batches of at most `batch_size`."""
         chosen = [batch.tolist() for batch in self.indices[indices.cpu()].split(batch_size)]
         loader = DataLoader(
-            self.files, batch_sampler=chosen, num_workers=self.n_workers, worker_init_fn=_ignore_interrupt
+            self.files,
+            batch_sampler=chosen,
+            num_workers=self.n_workers,
+            worker_init_fn=_ignore_interrupt,
+            multiprocessing_context=WORKER_START if self.n_workers else None,
         )
         try:
             for images, labels in loader:
