@@ -7,7 +7,7 @@ import torch
 from timm.models.mlp_mixer import MlpMixer
 
 from mixer import MLPMixer
-from mixer.checkpoint import from_official, from_timm
+from mixer.pretrained import from_official, from_timm
 
 PUBLISHED = {  # n_channel, patch_size, as in table 1 of the paper
     "mixer_s32_224": (512, 32),
@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_refused_with_a_sentence():
     refused(MLPMixer(1, 4, 4, 2, 4, 2, 1).state_dict(), "is missing|not the weights of a Mixer")
     refused(timm.create_model("resnet10t").state_dict(), "these are not the weights of a Mixer")
     refused({n: t for n, t in weights.items() if n != "blocks.1.norm2.bias"}, "channel_mixing.norm.bias")
-    refused({**weights, "blocks.0.mlp_tokens.fc1.weight": torch.zeros(256, 48)}, "with square images")
+    refused({**weights, "blocks.0.mlp_tokens.fc1.weight": torch.zeros(256, 48)}, "are not square; give image_size")
     refused({**weights, "extra": torch.zeros(1)}, "extra")
 
 
