@@ -39,7 +39,7 @@ OFFICIAL_NAMES = {
 WRAPPERS = ("module", "_orig_mod", "model")  # parts of names, by DataParallel, torch.compile and many a training loop
 ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")  # of a training checkpoint; a running mean first
 HEAD = ("output.linear.weight", "output.linear.bias")
-MOST_ARRAYS, MOST_BYTES = 10_000, 2**26  # in an .npz file; more bytes only if the file itself is as large
+MOST_ARRAYS, MOST_BYTES = 10_000, 2**26  # in an .npz file; more bytes only in a file of a fourth of them
 
 
 def shipped(name: str) -> Path:
@@ -121,27 +121,34 @@ def _rename(parts: list[str], names: dict[str, str]) -> str:
 def _mixer(named: list[tuple[str, Tensor]], gelu: str, n_output: int | None, image_size) -> MLPMixer:
     """The model that weights under this package's names describe; the per-patch kernel is still [C, C_in, P, P]."""
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in named}
+    if len(weights) < len(named):
+        raise ValueError("several of these weights have one name without its prefixes; choose those of one model")
+    if any(tensor.is_meta for tensor in weights.values()):
+        raise ValueError("these weights are on the meta device, and so have no values; load them on another")
+    n_channel, n_image_channel, P, _ = _shape(weights, "per_patch.linear.weight", 4)
+    n_hidden_token, n_tokens = _shape(weights, "layers.0.token_mixing.fc1.weight", 2)
+    n_hidden_channel, _ = _shape(weights, "layers.0.channel_mixing.fc1.weight", 2)
+    if n_output is not None:
+        (n_output,) = check_positive(n_output=n_output)
+        zeros = weights["per_patch.linear.weight"].new_zeros
+        weights |= {HEAD[0]: zeros(n_output, n_channel), HEAD[1]: zeros(n_output)}
+    elif not weights.keys() & set(HEAD):
+        raise ValueError("these weights have no head; give n_output, the number of classes, for a fresh one")
+    config = MixerConfig(
+        len({name.split(".")[1] for name in weights if name.startswith("layers.")}),
+        n_channel,
+        n_hidden_channel,
+        _shape(weights, HEAD[0], 2)[0],
+        _image_size(image_size, n_tokens, P),
+        P,
+        n_image_channel,
+        n_hidden_token,
+        norm="channels",
+        gelu=gelu,
+        eps=1e-6,
+    )
+    weights["per_patch.linear.weight"] = weights["per_patch.linear.weight"].flatten(1)
     try:
-        if len(weights) < len(named):
-            raise ValueError("several have the same name without their prefixes; choose those of one model")
-        if any(tensor.is_meta for tensor in weights.values()):
-            raise ValueError("they are on the meta device, and so have no values")
-        n_channel, n_image_channel, P, _ = _shape(weights, "per_patch.linear.weight", 4)
-        n_hidden_token, n_tokens = _shape(weights, "layers.0.token_mixing.fc1.weight", 2)
-        n_hidden_channel, _ = _shape(weights, "layers.0.channel_mixing.fc1.weight", 2)
-        if n_output is not None:
-            (n_output,) = check_positive(n_output=n_output)
-            weights |= {HEAD[0]: torch.zeros(n_output, n_channel), HEAD[1]: torch.zeros(n_output)}
-        elif not weights.keys() & set(HEAD):
-            raise ValueError("they have no head; give n_output, the number of classes, for a fresh one")
-        n_output, _ = _shape(weights, HEAD[0], 2)
-        n_layers = len({name.split(".")[1] for name in weights if name.startswith("layers.")})
-        size = _image_size(image_size, n_tokens, P)
-        hidden = dict(n_hidden=n_hidden_channel, n_hidden_token=n_hidden_token)
-        sizes = dict(n_layers=n_layers, n_channel=n_channel, n_output=n_output, **hidden)
-        images = dict(image_size=size, patch_size=P, n_image_channel=n_image_channel)
-        config = MixerConfig(**sizes, **images, norm="channels", gelu=gelu, eps=1e-6)
-        weights["per_patch.linear.weight"] = weights["per_patch.linear.weight"].flatten(1)
         return assembled(config, weights)
     except ValueError as error:
         raise ValueError(f"these are not the weights of a Mixer: {error}") from error
@@ -149,22 +156,21 @@ def _mixer(named: list[tuple[str, Tensor]], gelu: str, n_output: int | None, ima
 
 def _shape(weights: dict[str, Tensor], name: str, n_axes: int) -> torch.Size:
     """The shape of a weight, if it is there and has so many axes; ValueError otherwise."""
-    if name not in weights:
-        raise ValueError(f"{name} is missing")
-    if weights[name].dim() != n_axes:
-        raise ValueError(f"{name} is {list(weights[name].shape)}, and should have {n_axes} axes")
+    there = list(weights[name].shape) if name in weights else "missing"
+    if name not in weights or len(there) != n_axes:
+        raise ValueError(f"these are not the weights of a Mixer: {name} is {there} and should have {n_axes} axes")
     return weights[name].shape
 
 
-def _image_size(image_size, n_tokens: int, patch_size: int) -> int | tuple[int, int]:
+def _image_size(image_size, n_tokens: int, P: int) -> int | tuple[int, int]:
     """The size of the images that so many patches fill: the one that is given, or that of a square."""
     side = math.isqrt(n_tokens)
     if image_size is None and side**2 != n_tokens:
         raise ValueError(
-            f"images of {n_tokens} patches of {patch_size}×{patch_size} pixels are not square; give image_size"
+            f"these are not the weights of a Mixer with square images: {n_tokens} patches of {P}×{P}; give image_size"
         )
-    if image_size is not None and math.prod(patch_grid(image_size, patch_size)) != n_tokens:
+    if image_size is not None and math.prod(patch_grid(image_size, P)) != n_tokens:
         raise ValueError(
-            f"image_size {image_size} does not hold {n_tokens} patches of {patch_size}×{patch_size} pixels"
+            f"image_size {image_size} does not hold the {n_tokens} patches of {P}×{P} pixels of these weights"
         )
-    return side * patch_size if image_size is None else image_size
+    return side * P if image_size is None else image_size
