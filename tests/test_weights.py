@@ -8,7 +8,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mixer import checkpoint, data, evaluate, load_checkpoint, release, shipped_weights
+from mixer import checkpoint, data, evaluate, load_checkpoint, shipped_weights
+from mixer.cli import release
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(checkpoint.WEIGHTS.glob("*.safetensors"))
