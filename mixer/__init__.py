@@ -15,6 +15,7 @@ from mixer.model import (
     PerPatchMLP,
     TokenMixingMLP,
 )
+from mixer.picture import classify
 from mixer.pretrained import shipped as shipped_weights
 from mixer.recipe import RECIPES
 from mixer.regularisation import augment, seeded
@@ -36,6 +37,7 @@ __all__ = [
     "TokenMixingMLP",
     "Trainer",
     "augment",
+    "classify",
     "evaluate",
     "fit",
     "from_convolution",

@@ -144,10 +144,8 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         metadata = dict(json.loads(header["mixer"]))
     except (KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{path} has a header that is not a dictionary in JSON ({error})") from error
-    if isinstance(
-        options := metadata.get("options"), dict
-    ):  # where runs of earlier versions alone said how they shuffle
-        metadata.setdefault("shuffle", options.get("shuffle", "none"))
+    if isinstance(metadata.get("options"), dict):  # where runs of earlier versions alone said how they shuffled pixels
+        metadata.setdefault("shuffle", metadata["options"].get("shuffle", "none"))
     return tensors, metadata
 
 

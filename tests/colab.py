@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("chapters", nargs="*", type=Path, help="notebooks (default: all of book/)")
     parser.add_argument("--numpy", help="another version of numpy")
     options = parser.parse_args()
+    if sys.version_info >= (3, 13):
+        parser.error("Colab's packages need Python 3.11 or 3.12: make the environment with one of these")
     folder = Path(tempfile.mkdtemp(prefix="colab-"))
     try:
         python = make_environment(folder, options.numpy)

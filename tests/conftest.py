@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from filelock import FileLock
 from hypothesis import settings
 
@@ -17,8 +18,18 @@ import mixer  # noqa: F401  (before timm: it makes torchvision importable beside
 from tests.browser import Tab, started
 
 ROOT = Path(__file__).parents[1]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PAGES = [TOC["root"], *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+each_page = pytest.mark.parametrize("name", PAGES)
 settings.register_profile("long")  # tests/test_fuzz.py draws more
-torch.set_num_threads(1)  # the models are tiny: a second thread only waits for the first
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(1)  # the models are tiny: a second thread only waits for the first
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test draws the same numbers, alone and in any order."""
+    torch.manual_seed(0)
 
 
 @contextmanager
@@ -76,12 +87,17 @@ def book(tmp_path_factory):
     return built
 
 
+def page_text(book, name):
+    return (book / f"{name}.html").read_text(encoding="utf-8")
+
+
 def build(source):
     source.mkdir()
     for name in ("book", "_extensions"):
         shutil.copytree(ROOT / name, source / name)
-    config = (ROOT / "_config.yml").read_text()
-    (source / "_config.yml").write_text(config.replace("execute_notebooks: cache", 'execute_notebooks: "off"'))
+    config = (ROOT / "_config.yml").read_text(encoding="utf-8")
+    config = config.replace("execute_notebooks: cache", 'execute_notebooks: "off"')
+    (source / "_config.yml").write_text(config, encoding="utf-8")
     shutil.copy(ROOT / "_toc.yml", source)
     command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-n", "-W", "--keep-going"]
     done = subprocess.run(command, capture_output=True, text=True)

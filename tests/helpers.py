@@ -1,6 +1,8 @@
 """Small data sets and models for the tests."""
 
+import numpy as np
 import torch
+from PIL import Image
 
 from mixer import MLPMixer
 from mixer.data import DataSet, Split
@@ -23,3 +25,15 @@ def small_data(n: int = 40, name: str = "small") -> DataSet:
         images[torch.arange(size), 0, labels] += 150
         splits.append(Split(images, labels))
     return DataSet(name, *splits, ["top", "second", "third"], [0.3], [0.25], (1, 4, 4))
+
+
+def write_folder(path, classes=("ant", "bee"), n=6, size=(12, 10)):
+    rng = np.random.default_rng(2)
+    for part in ("train", "test"):
+        for i, name in enumerate(classes):
+            (path / part / name).mkdir(parents=True)
+            for k in range(n):
+                pixels = rng.integers(0, 100, (*size, 3), dtype=np.uint8)
+                pixels[..., i] += 150
+                Image.fromarray(pixels).save(path / part / name / f"{k}.png")
+    return path

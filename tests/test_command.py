@@ -14,8 +14,7 @@ import torch
 from mixer import MLPMixer, checkpoint, evaluate, load_checkpoint, load_data
 from mixer.cli import main
 from mixer.widgets import ConvolutionTwin, MixerFlow, TokenMixingExplorer
-from tests.helpers import small_model
-from tests.test_data import write_folder
+from tests.helpers import small_model, write_folder
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["--n_layers", "1", "--n_channel", "8", "--n_hidden", "8", "--num_threads", "1"]
@@ -124,7 +123,7 @@ def test_a_finished_run_can_be_continued_for_longer(tmp_path, capsys):
 def test_a_folder_of_images(tmp_path, monkeypatch, limit):
     write_folder(tmp_path / "images", n=20)
     if limit:
-        monkeypatch.setattr("mixer.data.MEMORY_LIMIT", limit)
+        monkeypatch.setattr("mixer.folder.MEMORY_LIMIT", limit)
     options = ["--dataset", "folder", "--data_dir", tmp_path / "images", "--image_size", 8, "--out", tmp_path / "run"]
     assert say(*options, "--n_epochs", 15, "--batch_size", 8, *QUICK) == 0
     model, metadata = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")

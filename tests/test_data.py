@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision import datasets
 
 from mixer import data, regularisation
@@ -39,10 +38,10 @@ def test_digits():
 
 
 def test_splits_are_disjoint_and_fixed():
-    kept, held = data._held_out(100)
+    kept, held = data.held_out(100)
     assert len(held) == 10
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(100))
-    assert torch.equal(held, data._held_out(100)[1])
+    assert torch.equal(held, data.held_out(100)[1])
 
 
 def test_mean_and_std_are_of_the_training_images():
@@ -212,98 +211,6 @@ def test_the_real_mnist():
     assert mnist.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert mnist.mean == pytest.approx([0.1307], abs=1e-3)
     assert mnist.std == pytest.approx([0.3081], abs=1e-3)
-
-
-# --- folders of one's own ---
-
-
-def write_folder(path, classes=("ant", "bee"), n=6, size=(12, 10)):
-    rng = np.random.default_rng(2)
-    for part in ("train", "test"):
-        for i, name in enumerate(classes):
-            (path / part / name).mkdir(parents=True)
-            for k in range(n):
-                pixels = rng.integers(0, 100, (*size, 3), dtype=np.uint8)
-                pixels[..., i] += 150
-                Image.fromarray(pixels).save(path / part / name / f"{k}.png")
-    return path
-
-
-def test_folder_in_memory_and_streamed_agree(tmp_path, monkeypatch):
-    write_folder(tmp_path)
-    whole = data.load("folder", tmp_path, image_size=8)
-    monkeypatch.setattr(data, "MEMORY_LIMIT", 100)
-    streamed = data.load("folder", tmp_path, image_size=8)
-    assert isinstance(streamed.train, data.StreamedSplit)
-    assert whole.image_shape == streamed.image_shape == (3, 8, 8)
-    assert whole.class_names == streamed.class_names == ["ant", "bee"]
-    assert whole.mean == streamed.mean
-    for part in ("train", "validation", "test"):
-        one, two = getattr(whole, part), getattr(streamed, part)
-        order = torch.randperm(len(one))
-        assert torch.equal(one.labels, two.labels)
-        for (images, labels), (others, other_labels) in zip(one.batches(order, 4), two.batches(order, 4), strict=True):
-            assert torch.equal(images, others)
-            assert torch.equal(labels, other_labels)
-
-
-def test_folder_keeps_the_pixels_of_images_that_fit(tmp_path):
-    write_folder(tmp_path, size=(8, 8))
-    loaded = data.load("folder", tmp_path, image_size=8)
-    pixels = np.array(Image.open(tmp_path / "test" / "ant" / "0.png"))
-    assert np.array_equal(loaded.test.images[0].permute(1, 2, 0).numpy(), pixels)
-
-
-def test_folder_that_is_not_one(tmp_path):
-    with pytest.raises(ValueError, match=r"laid out as train/<class>/… and test/<class>/…"):
-        data.load("folder", tmp_path)
-    write_folder(tmp_path)
-    (tmp_path / "test" / "bee").rename(tmp_path / "test" / "wasp")
-    with pytest.raises(ValueError, match="they differ in bee, wasp"):
-        data.load("folder", tmp_path)
-
-
-def test_folder_with_a_file_that_is_no_image(tmp_path):
-    write_folder(tmp_path)
-    broken = tmp_path / "train" / "bee" / "9.png"
-    broken.write_bytes(b"not a picture")
-    with pytest.raises(OSError, match=r"9\.png cannot be read as an image"):
-        data.load("folder", tmp_path)
-
-
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + b"\x00" * 30, b"II*\x00" + b"\xff" * 40])
-def test_every_kind_of_damaged_image_is_named(tmp_path, content):
-    write_folder(tmp_path)
-    (tmp_path / "test" / "ant" / "0.png").write_bytes(content)
-    with pytest.raises(OSError, match=r"0\.png cannot be read as an image \([^\n]+\); repair it"):
-        data.load("folder", tmp_path)
-
-
-def test_a_damaged_image_of_a_streamed_folder_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MEMORY_LIMIT", 100)
-    write_folder(tmp_path)
-    streamed = data.load("folder", tmp_path)
-    (tmp_path / "test" / "ant" / "0.png").write_bytes(b"not a picture")
-    with pytest.raises(OSError, match=r"^[^\n]*0\.png cannot be read as an image[^\n]*$"):
-        list(streamed.test.batches(torch.arange(12), 4))
-
-
-def test_sixteen_bits_per_pixel_keep_their_greys(tmp_path):
-    write_folder(tmp_path)
-    ramp = np.tile(np.linspace(0, 65535, 8).astype(np.uint16), (8, 1))
-    Image.fromarray(ramp).save(tmp_path / "test" / "ant" / "0.png")
-    image = data.load("folder", tmp_path, image_size=8).test.images[0]
-    assert image[0, 0].tolist() == (ramp[0] // 257).tolist()
-
-
-def test_a_class_without_images_and_a_single_image_are_said(tmp_path):
-    write_folder(tmp_path, n=1)
-    (tmp_path / "train" / "cat").mkdir()
-    with pytest.raises(ValueError, match="for the classes cat"):
-        data.load("folder", tmp_path)
-    write_folder(tmp_path / "one", classes=("ant",), n=1)
-    with pytest.raises(ValueError, match="there is only 1 training image"):
-        data.load("folder", tmp_path / "one")
 
 
 def test_a_damaged_file_of_mnist_is_not_called_a_failed_download(tmp_path):

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mixer import ImageToPatches, analysis, checkpoint, load_checkpoint, load_data, shipped_weights
+from mixer import ImageToPatches, checkpoint, load_checkpoint, load_data, shipped_weights
 from mixer.widgets.flow import MixerFlow
-from tests.browser import Tab, write_page
+from tests.browser import Tab, settle, write_page
 from tests.helpers import small_model
 from tests.test_weights import PLACES
 
@@ -148,7 +148,7 @@ def test_patches_of_a_colour_image(js):
 def test_spectrum(js, grid):
     image = torch.randn(grid)
     values = js(f"(map) => m.spectrum(map, {grid[0]}, {grid[1]})", image.flatten().tolist())
-    assert_close(values, analysis.spectra(image[None])[0], 1e-4)
+    assert_close(values, torch.fft.fftshift(torch.fft.fft2(image).abs() ** 2), 1e-4)
 
 
 def test_maps_have_the_colours_of_single_weights(js):
@@ -287,11 +287,6 @@ def get(page, trait):
 def put(page, trait, value):
     page.evaluate(f"document.querySelector('.mixer-figure').model.set('{trait}', {value})")
     settle(page)
-
-
-def settle(page):
-    """Wait until everything that was asked for is drawn."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def ink(page):

@@ -17,10 +17,9 @@ from mixer import checkpoint, data, shipped_weights
 from mixer.cli.options import make_parser
 from mixer.widgets import ConvolutionTwin, MixerFlow, PatchExplorer, TokenMixingExplorer
 from tests.browser import PAYLOAD, Tab, write_page
-from tests.helpers import small_model
+from tests.helpers import small_model, write_folder
 from tests.test_checkpoint import ABOUT
 from tests.test_command import QUICK, history, say, start, weights, without_times
-from tests.test_data import write_folder
 
 IS_LONG = settings.get_current_profile_name() == "long"
 SENTENCE = r"^[^\n]+$"

@@ -9,12 +9,12 @@ import yaml
 import mixer.widgets  # noqa: F401  (defines every kind of live figure)
 from mixer.widgets.figure import LiveFigure
 from tests.browser import PAYLOAD
+from tests.conftest import PAGES as BUILT
 from tests.conftest import ROOT
-from tests.test_pages import PAGES as BUILT
 
 PAGES = sorted((ROOT / "book").glob("*.ipynb"))
 CHAPTERS = [page for page in PAGES if page.stem[0].isdigit()]  # the others are appendices, without exercises
-CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 
 each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

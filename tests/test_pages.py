@@ -6,15 +6,10 @@ A page is opened once in each of these ways, and nothing but its home is asked f
 import re
 
 import pytest
-import yaml
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.browser import PAYLOAD, Tab
-from tests.conftest import ROOT
-
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text())
-ROOT_PAGE = TOC["root"]
-PAGES = [ROOT_PAGE, *(chapter["file"] for part in TOC["parts"] for chapter in part["chapters"])]
+from tests.browser import PAYLOAD, Tab, remember, settle, wait_until_changed
+from tests.conftest import PAGES, TOC, page_text
 
 # What each live figure of a page has drawn: the pixels of its canvases, and its elements with their colours.
 DRAWN = """[...document.querySelectorAll(".mx")].map(
@@ -22,12 +17,6 @@ DRAWN = """[...document.querySelectorAll(".mx")].map(
 )"""
 
 SEVERE = ("serious", "critical")
-
-each_page = pytest.mark.parametrize("name", PAGES)
-
-
-def page_text(book, name):
-    return (book / f"{name}.html").read_text(encoding="utf-8")
 
 
 def assert_alive(page):
@@ -47,7 +36,7 @@ def name(request):
 @pytest.fixture(scope="module")
 def on_disk(browser, book, name):
     """A page opened from the disk in a wide window."""
-    tab = Tab(browser, color_scheme="light")
+    tab = Tab(browser, color_scheme="light", reduced_motion="reduce")  # a figure that plays would change by itself
     yield tab.open(book / f"{name}.html")
     tab.page.close()
     assert tab.problems == []
@@ -62,18 +51,15 @@ def on_server(browser, server, name):
     assert tab.problems == []
 
 
-# Two frames, and the end of all fading. Chromium now and then never says that it ended, though it has: 2 s are enough.
-DRAWN_ANEW = """() => {
-  const drawn = new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-  const faded = () => Promise.allSettled(document.getAnimations().map((fading) => fading.finished));
-  return Promise.race([drawn.then(faded), new Promise((done) => setTimeout(done, 2000))]).then(() => null);
-}"""
+# Ends all fading, and says whether there was none. To wait for its end is not enough: Chromium may never tell of it.
+UNFADED = "() => document.getAnimations().map((fading) => fading.finish()).length === 0"
 
 
 def set_theme(page, scheme):
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
-    page.evaluate(DRAWN_ANEW)
+    settle(page)
+    page.wait_for_function(UNFADED)
 
 
 def assert_whole(page):
@@ -83,14 +69,6 @@ def assert_whole(page):
 
 def test_it_opens_from_the_disk(on_disk):
     assert_whole(on_disk)
-
-
-# What a live figure shows beside its controls: the pixels of its canvases, its elements with their colours and words.
-SHOWN = """(figure) => {
-  const rest = figure.cloneNode(true);
-  rest.querySelectorAll(".mx-control").forEach((control) => control.remove());
-  return [...figure.querySelectorAll("canvas")].map((canvas) => canvas.toDataURL()).join() + rest.innerHTML;
-}"""
 
 
 def work(control):
@@ -110,10 +88,9 @@ def work(control):
 def test_every_control_of_every_figure_changes_what_is_shown(on_disk):
     for figure in on_disk.locator(".mx").all():
         for control in figure.locator("input:not([type=radio]), select, button").all():
-            before = figure.evaluate(SHOWN)
+            remember(figure)
             if work(control):
-                on_disk.wait_for_timeout(100)
-                assert figure.evaluate(SHOWN) != before, control.evaluate("(control) => control.outerHTML")
+                wait_until_changed(figure, control.evaluate("(control) => control.outerHTML"))
 
 
 # Of code and signatures, one span of each kind is enough: there are thousands, and a kind has one colour.
@@ -173,11 +150,11 @@ def test_it_is_light(book, name):
 
 def test_a_figure_with_damaged_state_leaves_the_others_alive(tab, book):
     """The figure of a page, damaged, before the same figure as it was."""
-    html = page_text(book, ROOT_PAGE)
+    html = page_text(book, TOC["root"])
     figure = re.search(r'<div class="mixer-figure">.*?</script>\s*<script>.*?</script></div>', html, re.DOTALL)[0]
     payload = PAYLOAD.search(figure)[1]
     damaged = figure.replace(payload, payload[: len(payload) // 2])
-    place = (book / ROOT_PAGE).with_name("broken.html")  # beside the page, as its links are relative
+    place = (book / TOC["root"]).with_name("broken.html")  # beside the page, as its links are relative
     place.write_text(html.replace(figure, damaged + figure), encoding="utf-8")
     page = tab.open(place)
     first, second = page.locator(".mixer-figure").all()

@@ -5,7 +5,7 @@ import torch
 
 from mixer import ImageToPatches
 from mixer.widgets import PatchExplorer
-from tests.browser import write_page
+from tests.browser import settle, write_page
 
 IMAGE = torch.arange(3 * 8 * 8, dtype=torch.uint8).reshape(3, 8, 8)
 
@@ -18,11 +18,6 @@ def page(tab, tmp_path):
 def pixels(page, number):
     """The picture on a canvas of the page, as one string."""
     return page.locator("canvas").nth(number).evaluate("canvas => canvas.toDataURL()")
-
-
-def settle(page):
-    """Wait until everything that was asked for is drawn."""
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,18 @@
-"""The files around the book and the package: one address, pinned actions, locked packages, the same book twice."""
+"""The files around the book and the package: one address, pinned actions, the same book twice; where tests run."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
-from importlib.metadata import distributions
 
+import pytest
 import yaml
 from jupyter_cache.executors.utils import single_nb_execution
 from nbformat.v4 import new_code_cell, new_notebook
-from packaging.requirements import Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.utils import canonicalize_name
 
 from _extensions import execute
+from tests.browser import find
 from tests.conftest import ROOT, build
 
 URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
@@ -63,31 +62,27 @@ def test_every_action_of_the_workflow_is_pinned():
     assert set(yaml.safe_load(workflow)["jobs"]) == {"test", "book", "publish"}
 
 
-def pins(name):
-    """What a file of requirements asks of this environment: names and versions."""
-    lines = [line.split("#")[0].strip() for line in (ROOT / name).read_text().splitlines()]
-    wanted = [Requirement(line) for line in lines if line]
-    return {canonicalize_name(one.name): one.specifier for one in wanted if not one.marker or one.marker.evaluate()}
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_tests_can_run_as_on_another_cpu(precision):
+    """In every process that they start; `make test PRECISION=fp32` sets these variables."""
+    code = "import torch, mixer; print(mixer.training.choose_precision('auto', torch.device('cpu')))"
+    folders = os.pathsep.join([str(ROOT / "tests" / "cpu"), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": folders, "MIXER_TEST_PRECISION": precision}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == {"fp32": "torch.float32\n", "bf16": "torch.bfloat16\n"}[precision]
 
 
-def test_the_environment_is_the_locked_one():
-    installed = {canonicalize_name(package.name): package.version for package in distributions()}
-    locked = pins("constraints.txt") or pins("requirements.txt")  # another Python than the one of the lock
-    assert {*pins("requirements.txt")} <= {*locked}
-    found = {name: installed[name] for name in locked if name in installed}
-    assert {name: version for name, version in found.items() if not locked[name].contains(version, True)} == {}
-
-
-def test_the_locked_packages_run_on_every_release_of_python_3_11():
-    locked = pins("constraints.txt")
-    needed = {package.name: package.metadata.get("Requires-Python", "") for package in distributions()}
-    narrow = {name: asked for name, asked in needed.items() if not SpecifierSet(asked).contains("3.11.0")}
-    assert {name: asked for name, asked in narrow.items() if canonicalize_name(name) in locked} == {}
-
-
-def test_no_package_lacks_what_it_needs():
-    done = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+def test_a_browser_that_is_a_snap_is_not_used(tmp_path, monkeypatch):
+    """It would not see the pages of the tests: a snap has a /tmp of its own."""
+    script = "#!/bin/sh\nexec {}\n"
+    texts = {"snap/bin/a": script.format("a"), "bin/b": script.format("/snap/bin/b"), "bin/c": script.format("/opt/c")}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/snap/bin:{tmp_path}/bin")
+    assert find("ab") is None
+    assert find("abc") == f"{tmp_path}/bin/c"
 
 
 def test_what_a_built_chapter_prints_is_whole_and_it_leaves_no_state_of_widgets(tmp_path):

@@ -6,6 +6,7 @@ import math
 from contextlib import nullcontext
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import nn
 
 from mixer import analysis, evaluate, fit, predict, to_convolution
 from mixer.cli.state import restore, state_of
-from mixer.data import load
+from mixer.data import Split, load
 from mixer.devices import choose_device, choose_precision
 from mixer.recipe import RECIPES, Recipe, choose_recipe, make_optimisers, parameter_groups
 from mixer.regularisation import stochastic_depth
@@ -363,3 +364,68 @@ def test_prediction_and_analysis_follow_the_device(monkeypatch, shuffle):
         model.patches.inverse(results["patches"], 4),
     ]
     assert {t.device.type for t in found} == {"meta"}
+
+
+def changed(part, **changes):
+    """The small data set with one split changed."""
+    data = small_data()
+    split = getattr(data, part)
+    new = Split(changes.get("images", lambda x: x)(split.images), changes.get("labels", lambda x: x)(split.labels))
+    return replace(data, **{part: new})
+
+
+WRONG = {
+    "floats from 0 to 1": (dict(images=lambda x: x / 255), "the images are float32"),
+    "another size": (dict(images=lambda x: x[:, :, 1:]), r"the images are uint8 \[N, \*\[1, 3, 4\]\]"),
+    "too few labels": (dict(labels=lambda x: x[1:]), "labels; it needs one label for each"),
+    "no images": (dict(images=lambda x: x[:0], labels=lambda x: x[:0]), "a split has 0 images and 0 labels"),
+    "a label that means none": (dict(labels=lambda x: x - 100), "the labels of a split are torch.int64 from -100"),
+    "a class too many": (dict(labels=lambda x: x + 1), "to 3; they must be torch.int64 from 0 to 2"),
+    "labels of bytes": (dict(labels=lambda x: x.byte()), "the labels of a split are torch.uint8"),
+    "labels of shares": (dict(labels=lambda x: x.float()), "the labels of a split are torch.float32"),
+}
+
+
+@pytest.mark.parametrize("part", ["train", "validation", "test"])
+@pytest.mark.parametrize(("changes", "sentence"), WRONG.values(), ids=WRONG)
+def test_data_that_do_not_fit_are_refused_before_anything_is_learned(part, changes, sentence):
+    data, model = changed(part, **changes), small_model()
+    before = weights(model).clone()
+    with pytest.raises(ValueError, match=sentence):
+        fit(model, data, n_epochs=1)
+    with pytest.raises(ValueError, match=sentence):
+        evaluate(model, data, getattr(data, part))
+    assert torch.equal(weights(model), before)
+
+
+def test_a_model_that_does_not_fit_is_refused():
+    data = small_data()
+    for model, sentence in [
+        (small_model(n_output=2), "from 0 to 1"),
+        (small_model(image_size=6), r"must be uint8 \[N, \*\[1, 6, 6\]\]"),
+        (small_model().double(), "weights of float64; make them float32"),
+        (small_model().half(), "weights of float16"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            fit(model, data, n_epochs=1)
+        with pytest.raises(ValueError, match=sentence):
+            evaluate(model, data, data.test)
+    with pytest.raises(ValueError, match="no weight can learn"):
+        fit(small_model().requires_grad_(False), data, n_epochs=1)
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context, pytest.raises(ValueError, match="no weight can learn: train outside no_grad"):
+            fit(small_model(), data, n_epochs=1)
+    with torch.inference_mode():
+        model = small_model()
+    with pytest.raises(ValueError, match="no weight can learn"):
+        fit(model, data, n_epochs=1)
+    frozen = small_model()
+    frozen.per_patch.requires_grad_(False)
+    assert len(fit(frozen, data, n_epochs=1, device="cpu", precision="fp32")) == 1
+
+
+def test_a_seed_of_numpy_is_the_same_seed():
+    runs = [trainer(PHOTOGRAPHS, seed=seed) for seed in (3, np.int64(3))]
+    for run in runs:
+        list(run)
+    assert torch.equal(*(weights(run.model) for run in runs))

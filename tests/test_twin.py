@@ -2,13 +2,15 @@
 
 import pytest
 import torch
+from playwright.sync_api import expect
 
 from mixer import MLPMixer, load_checkpoint, save_checkpoint, shipped_weights, to_convolution
 from mixer.data import normalise
 from mixer.widgets.twin import ConvolutionTwin
-from tests.browser import Tab, write_page
+from tests.browser import Tab, settle, write_page
 
 GREY = dict(data_set="noise", mean=[0.4], std=[0.3])
+HOUR = 3_600_000  # in milliseconds, later than any page has opened
 CHOICES = [(0, 0, 0), (63, 47, 2), (17, 5, 1), (40, 31, 2)]  # unit, channel, example
 
 
@@ -53,10 +55,6 @@ def put(page, **traits):
 
 def get(page, name):
     return page.evaluate("name => document.querySelector('.mixer-figure').model.get(name)", name)
-
-
-def settle(page):
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def line(page, label):
@@ -173,18 +171,29 @@ def test_sliders_work_by_keyboard(page, label, trait):
     assert (page.locator("tbody").inner_text(), colours(page, "Column"), colours(page, "Row")) != before
 
 
-def test_play_adds_up_everything_and_can_pause(page):
-    put(page, n_added=16)
+def test_play_adds_up_everything_and_can_pause(tab, tmp_path, digits, images):
+    """8 s for 16 products, on a clock that stands still unless it is told to go on."""
+    tab.page.clock.install(time=0)
+    page = tab.open(write_page(tmp_path / "page.html", ConvolutionTwin(digits, images)))
+    page.clock.pause_at(HOUR)
     button = page.get_by_role("button")
+
+    def play(seconds, n_added, name):
+        page.clock.run_for(1000 * seconds)
+        expect(button).to_have_text(name)
+        assert get(page, "n_added") == n_added
+
+    page.evaluate("document.querySelector('.mixer-figure').model.set('n_added', 16)")
     button.press("Enter")
-    assert button.inner_text() == "Pause"
-    page.wait_for_function("document.querySelector('.mixer-figure').model.get('n_added') === 2")
+    play(0.4, 0, "Pause")
+    play(0.7, 2, "Pause")
     button.press("Enter")
-    assert button.inner_text() == "Play"
-    put(page, n_added=14)
+    play(2, 2, "Play")
     button.press("Enter")
-    page.wait_for_function("document.querySelector('.mixer-figure').model.get('n_added') === 16")
-    assert button.inner_text() == "Play"
+    play(6.9, 15, "Pause")
+    play(0.2, 16, "Play")
+    play(2, 16, "Play")
+    assert line(page, "sum of 16 of 16")
 
 
 def test_a_click_on_a_cell_adds_up_to_its_token(page):
