@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from mixer import MLPMixer, Trainer, evaluate, load_checkpoint, load_data, shipped_weights
-from mixer.checkpoint import WEIGHTS
 from mixer.cli.release import JPEG_COPY
 from mixer.convolution import SmallCNN
 from mixer.data import SHUFFLES
 from mixer.devices import hardware
+from mixer.pretrained import WEIGHTS
 from mixer.training import choose_recipe
 
 RECORD = WEIGHTS / "shuffles.json"

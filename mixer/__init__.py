@@ -2,7 +2,6 @@
 
 from mixer.checkpoint import load as load_checkpoint
 from mixer.checkpoint import save as save_checkpoint
-from mixer.checkpoint import shipped as shipped_weights
 from mixer.convolution import ConvolutionalMixer, from_convolution, to_convolution
 from mixer.data import Split
 from mixer.data import load as load_data
@@ -17,6 +16,7 @@ from mixer.model import (
     TokenMixingMLP,
 )
 from mixer.picture import classify
+from mixer.pretrained import shipped as shipped_weights
 from mixer.recipe import RECIPES
 from mixer.regularisation import augment, seeded
 from mixer.training import Trainer, evaluate, fit, predict

@@ -1,4 +1,4 @@
-"""Checkpoints: one safetensors file with the weights and everything needed to use them; and official weights.
+"""Checkpoints: one safetensors file with the weights and everything needed to use them.
 
 Nothing in a checkpoint is executed on loading. Its header holds the model's configuration, the data set with its
 normalisation and class names, the command, the metrics, and a SHA-256 over all of it and over the weights, so that a
@@ -7,38 +7,21 @@ damaged or altered file is noticed.
 
 import hashlib
 import json
-import math
 import os
 import secrets
 import shutil
-import zipfile
-import zlib
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
+from mixer.config import MixerConfig
 from mixer.model import MLPMixer
 
 FORMAT = "mixer-checkpoint-1"
 UNFINISHED = ".unfinished"  # ending of a file that is being written, or whose writer was killed
-WEIGHTS = Path(__file__).parent / "weights"
-
-
-def shipped(name: str) -> Path:
-    """The file of weights that come with the package, by name, for instance "digits-1" or "mnist".
-
-    Raises:
-        ValueError: no weights of this name are shipped.
-    """
-    path = WEIGHTS / f"{name}.safetensors"
-    names = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
-    if name not in names:
-        raise ValueError(f"weights {name!r} are not shipped; choose one of {', '.join(names)}")
-    return path
 
 
 def save(path: str | Path, model: MLPMixer, metadata: dict | None = None, extra: dict[str, Tensor] | None = None):
@@ -51,15 +34,18 @@ def save(path: str | Path, model: MLPMixer, metadata: dict | None = None, extra:
         extra: further tensors by name, for instance the state of an optimiser.
 
     Raises:
-        ValueError: the model is not an MLPMixer, or an extra tensor has the name of a weight.
+        ValueError: `load` would not give this model, an extra tensor has the name of a weight, or the metadata are no
+            JSON; nothing is written then.
     """
-    if not isinstance(model, MLPMixer):
-        raise ValueError(f"a {type(model).__name__} cannot be saved, only an MLPMixer; see from_convolution for a twin")
+    check_loadable(model)
     if any(name.startswith("model.") for name in extra or {}):
         raise ValueError("the names of extra tensors must not begin with model.; those are the weights")
     weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors = {name: t.detach().cpu().clone().contiguous() for name, t in {**weights, **(extra or {})}.items()}
-    header = json.dumps({**(metadata or {}), "config": model.config}, sort_keys=True)
+    try:
+        header = json.dumps({**(metadata or {}), "config": model.config}, sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the metadata cannot be written as JSON ({error}); give numbers, texts and lists") from error
     digest = _digest(tensors, header)
     payload = serialise(tensors, {"format": FORMAT, "mixer": header, "sha256": digest})
     write_whole(Path(path), payload)
@@ -73,15 +59,68 @@ def load(path: str | Path) -> tuple[MLPMixer, dict]:
         ValueError: the file is truncated, altered, or not a checkpoint of this package.
     """
     tensors, metadata = read(path)
-    weights = {name.removeprefix("model."): t.float() for name, t in tensors.items() if name.startswith("model.")}
     try:
-        with torch.device("meta"):
-            model = MLPMixer(**metadata["config"])
-        model.load_state_dict(weights, assign=True)
-    except (TypeError, KeyError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{path} does not hold the model that its header describes ({reason})") from error
-    return model.requires_grad_().eval(), metadata
+        return assembled(MixerConfig(**metadata["config"]), grouped(tensors).get("model", {})), metadata
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} does not hold the model that its header describes ({error})") from error
+
+
+def assembled(config: MixerConfig, weights: dict[str, Tensor]) -> MLPMixer:
+    """The model of a configuration with these weights, by its names, in float32 and evaluation mode.
+
+    Raises:
+        ValueError: they are not the weights of this model; nothing of its size was made.
+    """
+    if 12 * (config.n_layers - 1) > len(weights) or config.n_parameters >= 2**63:  # bounds the time to make a model
+        n_there = sum(tensor.numel() for tensor in weights.values())
+        raise ValueError(
+            f"{config.n_layers:,} layers of {config.n_parameters:,} numbers in all, but there are {len(weights):,} "
+            f"tensors of {n_there:,} numbers"
+        )
+    with torch.device("meta"):  # takes no memory
+        model = MLPMixer(**config.as_dict())
+    check_same(kinds(weights), kinds(model.state_dict()))
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    return model.requires_grad_().eval()
+
+
+def check_loadable(model: MLPMixer) -> None:
+    """Raise ValueError unless the model is the one that its configuration makes, apart from its numbers."""
+    if not isinstance(model, MLPMixer) or type(model).forward is not MLPMixer.forward:
+        raise ValueError(f"a {type(model).__name__} cannot be saved, only an MLPMixer; see from_convolution for a twin")
+    if any(tensor.is_meta for tensor in model.state_dict().values()):
+        raise ValueError(
+            "the model is on the meta device, where it has no weights; move it with to_empty and load some"
+        )
+    with torch.device("meta"):
+        loaded = MLPMixer(**model.config)
+
+    def parts(network: MLPMixer) -> dict[str, str]:
+        return {
+            name: f"{type(part).__qualname__}({part.extra_repr()})"
+            for name, part in network.named_modules(remove_duplicate=False)
+            if name
+        }
+
+    try:
+        check_same({**parts(model), "layers": "ModuleList()"}, parts(loaded))
+        check_same(kinds(model.state_dict()), kinds(loaded.state_dict()))
+    except ValueError as error:
+        raise ValueError(f"a model changed in this way could not be loaded again: {error}") from error
+
+
+def kinds(tensors: dict[str, Tensor]) -> dict[str, str]:
+    """The shape of every tensor by name, with its type unless that is a usual one for weights."""
+    usual = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return {name: f"{'' if t.dtype in usual else t.dtype} {list(t.shape)}".strip() for name, t in tensors.items()}
+
+
+def check_same(found: dict[str, str], expected: dict[str, str]) -> None:
+    """Raise ValueError, naming the first difference, unless the two are equal."""
+    for name in {**expected, **found}:
+        there, wanted = found.get(name, "missing"), expected.get(name, "left out")
+        if there != wanted:
+            raise ValueError(f"{name} is {there} and should be {wanted}")
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
@@ -92,17 +131,22 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise ValueError(f"{path} is a safetensors file, but not a checkpoint of this package")
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dictionary)
-    except SafetensorError as error:
+            if header.get("format") == FORMAT:
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no dictionary)
+                sha256 = _digest(tensors, header.get("mixer", ""))
+    except (SafetensorError, LookupError, MemoryError, RuntimeError, TypeError) as error:
         raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from error
-    text = header.get("mixer", "")
-    if _digest(tensors, text) != header.get("sha256"):
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} is a safetensors file, but not a checkpoint of this package")
+    if sha256 != header.get("sha256"):
         raise ValueError(f"{path} was damaged or altered: its contents do not match the SHA-256 in its header")
-    metadata = json.loads(text)
-    if isinstance(metadata.get("options"), dict):  # where runs of earlier versions alone said how they shuffled pixels
-        metadata.setdefault("shuffle", metadata["options"].get("shuffle", "none"))
+    try:
+        metadata = dict(json.loads(header["mixer"]))
+    except (KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
+        raise ValueError(f"{path} has a header that is not a dictionary in JSON ({error})") from error
+    options = metadata.get("options")
+    if isinstance(options, dict):  # where runs of earlier versions alone said how they shuffled pixels
+        metadata.setdefault("shuffle", options.get("shuffle", "none"))
     return tensors, metadata
 
 
@@ -114,13 +158,16 @@ def digest(path: str | Path) -> str:
 def snapshots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
     """The token-mixing weights along a training run: step → weights by name, from the tensors of a checkpoint.
 
-    The names are those of the model, for instance "layers.0.token_mixing.fc1.weight". Empty if there are none.
+    The names are those of the model, for instance "layers.0.token_mixing.fc1.weight". Empty if there are none; raises
+    ValueError if a name tells no step.
     """
     found = {}
     for key, tensor in tensors.items():
         if key.startswith("snapshot."):
-            _, step, name = key.split(".", 2)
-            found.setdefault(int(step), {})[name] = tensor
+            _, step, *name = key.split(".", 2)
+            if not step.isdecimal() or len(step) > 18 or not name:
+                raise ValueError(f"{key} does not name a weight of a step; the checkpoint's snapshots are damaged")
+            found.setdefault(int(step), {})[name[0]] = tensor
     return dict(sorted(found.items()))
 
 
@@ -175,110 +222,3 @@ def write_whole(path: Path, payload: bytes) -> None:
         raise OSError(f"{path} cannot be written ({error.strerror}); make room, or choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-TIMM_NAMES = {
-    "stem": "per_patch",
-    "proj": "linear",
-    "blocks": "layers",
-    "norm1": "token_mixing.norm",
-    "mlp_tokens": "token_mixing",
-    "norm2": "channel_mixing.norm",
-    "mlp_channels": "channel_mixing",
-    "norm": "output.norm",
-    "head": "output.linear",
-}
-OFFICIAL_NAMES = {
-    "stem": "per_patch.linear",
-    "MixerBlock": "layers",
-    "LayerNorm_0": "token_mixing.norm",
-    "LayerNorm_1": "channel_mixing.norm",
-    "Dense_0": "fc1",
-    "Dense_1": "fc2",
-    "pre_head_layer_norm": "output.norm",
-    "head": "output.linear",
-    "kernel": "weight",
-    "scale": "weight",
-}
-
-
-def from_timm(weights: dict[str, Tensor], gelu: str = "erf") -> MLPMixer:
-    """An `MLPMixer` from the state_dict of one of timm's `mixer_*` models, which then gives the same logits.
-
-    Args:
-        weights: tensors by timm's names, for instance `timm.create_model("mixer_b16_224").state_dict()`.
-        gelu: "erf" as timm computes it, or "tanh" as the official code does.
-
-    Raises:
-        ValueError: the weights are not those of a Mixer with square images.
-    """
-    return _official_mixer({_rename(name.split("."), TIMM_NAMES): t for name, t in weights.items()}, gelu)
-
-
-def from_official(path: str | Path) -> MLPMixer:
-    """An `MLPMixer` from an official `.npz` file; it expects images normalised with mean and std 0.5.
-
-    Source of the names: google-research/vision_transformer, `models_mixer.py`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or its weights are not those of a Mixer with square images.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged or not an .npz file of arrays ({error})") from error
-    renamed = {}
-    for name, array in arrays.items():
-        if name.endswith("kernel"):
-            array = array.permute(3, 2, 0, 1) if array.dim() == 4 else array.T  # HWIO → OIHW, or in × out → out × in
-        parts = name.replace("MixerBlock_", "MixerBlock/").split("/")
-        renamed[_rename(parts, OFFICIAL_NAMES)] = array
-    return _official_mixer(renamed, "tanh")
-
-
-def _rename(parts: list[str], names: dict[str, str]) -> str:
-    """A parameter's name in this package, from the parts of its name elsewhere."""
-    return ".".join(names.get(part, part) for part in parts)
-
-
-def _official_mixer(weights: dict[str, Tensor], gelu: str) -> MLPMixer:
-    """The model that weights under this package's names describe; the per-patch kernel is still [C, C_in, P, P]."""
-    try:
-        kernel, token, channel, head = (
-            weights[f"{name}.weight"]
-            for name in (
-                "per_patch.linear",
-                "layers.0.token_mixing.fc1",
-                "layers.0.channel_mixing.fc1",
-                "output.linear",
-            )
-        )
-        n_channel, n_image_channel, patch_size, _ = kernel.shape
-        side = math.isqrt(token.shape[1])
-        layers = {name.split(".")[1] for name in weights if name.startswith("layers.")}
-        with torch.device("meta"):
-            model = MLPMixer(
-                n_layers=len(layers),
-                n_channel=n_channel,
-                n_hidden=channel.shape[0],
-                n_hidden_token=token.shape[0],
-                n_output=head.shape[0],
-                image_size=side * patch_size,
-                patch_size=patch_size,
-                n_image_channel=n_image_channel,
-                norm="channels",
-                gelu=gelu,
-                eps=1e-6,
-            )
-        flat = {**weights, "per_patch.linear.weight": kernel.flatten(1)}
-        model.load_state_dict({name: t.float().clone().contiguous() for name, t in flat.items()}, assign=True)
-    except KeyError as error:
-        raise ValueError(f"these are not the weights of a Mixer: {error.args[0]} is missing") from error
-    except (ValueError, RuntimeError, AttributeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise ValueError(f"these are not the weights of a Mixer with square images: {reason}") from error
-    return model.requires_grad_().eval()

@@ -2,6 +2,7 @@
 
 import math
 import operator
+import reprlib
 from dataclasses import asdict, dataclass
 
 NORMS = ("tokens_channels", "channels")
@@ -24,7 +25,7 @@ def check_positive(**sizes: int) -> list[int]:
             checked.append(0)
         most = MOST_LAYERS if name == "n_layers" else MOST
         if checked[-1] < 1:
-            raise ValueError(f"{name} is {size!r}; it must be a whole number of at least 1")
+            raise ValueError(f"{name} is {reprlib.repr(size)}; it must be a whole number of at least 1")
         if checked[-1] > most:
             raise ValueError(f"{name} is {checked[-1]:,}; it must be a whole number of at most {most:,}")
     return checked
@@ -34,9 +35,9 @@ def check_options(norm: str = NORMS[0], gelu: str = GELUS[0], eps: float = 1e-5)
     """Raise ValueError unless these are options of a Mixer."""
     for name, value, allowed in (("norm", norm, NORMS), ("gelu", gelu, GELUS)):
         if value not in allowed:
-            raise ValueError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
+            raise ValueError(f"{name} is {reprlib.repr(value)}; choose one of {', '.join(allowed)}")
     if not isinstance(eps, float) or not 0 < eps < 1:
-        raise ValueError(f"eps is {eps!r}; it must be a small positive number, for instance 1e-5")
+        raise ValueError(f"eps is {reprlib.repr(eps)}; it must be a small positive number, for instance 1e-5")
 
 
 def patch_grid(image_size: int | tuple[int, int], patch_size: int) -> tuple[int, int]:

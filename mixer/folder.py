@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from mixer.picture import colour, read_image
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle", "$recycle.bin")
 MEMORY_LIMIT = 2 * 1024**3  # bytes of uint8 images; a larger folder streams from disk
+WORKER_START = "fork" if sys.platform == "linux" else None  # what Python 3.14 prefers imports torch anew in each worker
 
 
 def load(path: Path, image_size: int = 32, background: str = "white") -> DataSet:
@@ -117,6 +119,7 @@ class StreamedSplit:
         """
         chosen = [batch.tolist() for batch in self.indices[indices.cpu()].split(batch_size)]
         workers = dict(num_workers=self.n_workers, worker_init_fn=_ignore_signals)
+        workers |= dict(multiprocessing_context=WORKER_START if self.n_workers else None)
         batches = iter(DataLoader(chosen, batch_size=None, collate_fn=self._read, **workers))
         for batch in chosen:
             try:

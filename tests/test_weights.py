@@ -8,10 +8,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mixer import checkpoint, data, evaluate, load_checkpoint, release, shipped_weights
+from mixer import checkpoint, data, evaluate, load_checkpoint, pretrained, shipped_weights
+from mixer.cli import release
 
 ROOT = Path(__file__).parents[1]
-FILES = sorted(checkpoint.WEIGHTS.glob("*.safetensors"))
+FILES = sorted(pretrained.WEIGHTS.glob("*.safetensors"))
 PLACES = [Path(os.environ.get("MIXER_DATA", ROOT / "data")), ROOT.parent / "shared" / "data"]
 
 pytestmark = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -12,6 +12,7 @@ from pathlib import Path
 from mixer import checkpoint, data
 from mixer.cli import main as train
 from mixer.cli.folder import CHECKPOINT
+from mixer.pretrained import WEIGHTS
 from mixer.training import evaluate
 
 SEEDS = (1, 2, 3)
@@ -107,7 +108,7 @@ def pack(name: str, data_dir: Path) -> None:
         metadata |= dict(n_parameters=model.n_parameters)
         snapshots = {key: t for key, t in tensors.items() if key.startswith("snapshot.")}
         label = f"{name}-{seed}" if len(release.shipped) > 1 else name
-        file = checkpoint.WEIGHTS / f"{label}.safetensors"
+        file = WEIGHTS / f"{label}.safetensors"
         checkpoint.save(file, model.half(), metadata, snapshots)
         print(f"{file}: {file.stat().st_size:,} bytes")
 
