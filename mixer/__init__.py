@@ -1,5 +1,6 @@
 """MLP-Mixer: the model, its convolutional twin, data, training and checkpoints."""
 
+from mixer.checkpoint import classify
 from mixer.checkpoint import load as load_checkpoint
 from mixer.checkpoint import save as save_checkpoint
 from mixer.convolution import ConvolutionalMixer, from_convolution, to_convolution
@@ -15,7 +16,6 @@ from mixer.model import (
     PerPatchMLP,
     TokenMixingMLP,
 )
-from mixer.picture import classify
 from mixer.pretrained import shipped as shipped_weights
 from mixer.recipe import RECIPES
 from mixer.regularisation import augment, seeded

@@ -18,7 +18,9 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from mixer.config import MixerConfig
+from mixer.data import normalise, pixel_order
 from mixer.model import MLPMixer
+from mixer.picture import read_image
 
 FORMAT = "mixer-checkpoint-1"
 UNFINISHED = ".unfinished"  # ending of a file that is being written, or whose writer was killed
@@ -121,6 +123,38 @@ def check_same(found: dict[str, str], expected: dict[str, str]) -> None:
         there, wanted = found.get(name, "missing"), expected.get(name, "left out")
         if there != wanted:
             raise ValueError(f"{name} is {there} and should be {wanted}")
+
+
+@torch.no_grad()
+def classify(model: MLPMixer, about: dict, picture: str | Path) -> dict[str, float]:
+    """The probability of each class for one picture, the most probable class first.
+
+    The picture is prepared as the images of the training were, by what the metadata of the checkpoint say. A model of
+    grey images sees it in grey. Where no background is named, it is black for grey images, as in MNIST, else white.
+
+    Args:
+        model, about: what `load_checkpoint` gives.
+        picture: the path of an image file.
+
+    Raises:
+        ValueError: the metadata do not say how to prepare a picture, or do not fit the model.
+        OSError: the picture cannot be read.
+    """
+    C, H, W = model.image_shape
+    if missing := {"mean", "std", "class_names"} - about.keys():
+        raise ValueError(f"the checkpoint lacks {', '.join(sorted(missing))}; save it again with these in its metadata")
+    names, n_output = about["class_names"], model.config["n_output"]
+    if C not in (1, 3) or not len(about["mean"]) == len(about["std"]) == C or len(names) != n_output:
+        raise ValueError(
+            f"a model of {C} channels and {n_output} outputs takes no picture; it must have 1 or 3 channels, and its "
+            f"metadata a mean and a std for each of them and one of the class_names for each output"
+        )
+    background = about.get("background") or ("black" if C == 1 else "white")
+    images = torch.from_numpy(read_image(picture, (H, W), background, "L" if C == 1 else "RGB"))[None]  # [1, C, H, W]
+    order = pixel_order(about.get("shuffle", "none"), (H, W), model.patches.patch_size)
+    images = normalise(images, about["mean"], about["std"], order)
+    shares = model(images.to(next(model.parameters()).device)).softmax(dim=1)[0].tolist()
+    return dict(sorted(zip(names, shares, strict=True), key=lambda share: -share[1]))
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mixer.downloads import fetch
+from mixer.folder import StreamedSplit, open_folder
 from mixer.model import ImageToPatches
 
 NAMES = ("digits", "mnist", "cifar10", "cifar100", "folder")
@@ -21,6 +22,7 @@ PHOTOGRAPHS = ("cifar10", "cifar100", "folder")  # data sets whose images may be
 VALIDATION_SHARE = 0.1
 SPLIT_SEED = 0  # the same held-out images for every training seed
 SHUFFLES = ("none", "patches", "global")
+MEMORY_LIMIT = 2 * 1024**3  # bytes of uint8 images; a larger folder streams from disk
 
 
 @dataclass
@@ -52,8 +54,7 @@ class DataSet:
     """Three splits and their metadata.
 
     Attributes:
-        train, validation, test: the splits; validation is held out of the training images, fixed by SPLIT_SEED. Those
-            of a large folder are each a `mixer.folder.StreamedSplit`, which has the methods of a `Split`.
+        train, validation, test: the splits; validation is held out of the training images, fixed by SPLIT_SEED.
         class_names: one name per label.
         mean, std: per image channel, of the training images scaled to [0, 1].
         pixel_order: where each pixel that a model sees comes from, [H·W], or None if every pixel stays in its place.
@@ -61,9 +62,9 @@ class DataSet:
     """
 
     name: str
-    train: Split
-    validation: Split
-    test: Split
+    train: Split | StreamedSplit
+    validation: Split | StreamedSplit
+    test: Split | StreamedSplit
     class_names: list[str]
     mean: list[float]
     std: list[float]
@@ -159,9 +160,7 @@ def load(
     options = {"image_size": image_size, "background": background}
     options = {option: value for option, value in options.items() if value is not None}
     if name == "folder":
-        from mixer import folder  # a room above this one, which builds on it
-
-        return folder.load(Path(data_dir), **options)
+        return _folder(Path(data_dir), **options)
     if options:
         raise ValueError(
             f"{next(iter(options))} applies to the data set folder alone, and this is {name}; leave it out"
@@ -219,3 +218,17 @@ def _digits() -> DataSet:
     test, train = shuffled[:n_test].sort().values, shuffled[n_test:].sort().values
     splits = (Split(images[chosen], labels[chosen]) for chosen in (train, test))
     return in_memory("digits", *splits, [str(digit) for digit in range(10)])
+
+
+def _folder(path: Path, image_size: int = 32, background: str = "white") -> DataSet:
+    """The reader's own images as RGB, the shorter side resized to `image_size` and the middle cut out."""
+    train, test, class_names = open_folder(path, image_size, background)
+    if (len(train) + len(test)) * 3 * image_size**2 <= MEMORY_LIMIT:
+        images = in_memory("folder", *(Split(part.read_all(), part.labels) for part in (train, test)), class_names)
+        return replace(images, background=train.background)
+    kept, held = held_out(len(train))
+    sample = kept[permutation(len(kept))[:1000]]  # enough images to measure the mean and standard deviation
+    mean, std = mean_and_std(torch.from_numpy(train.read(sample.tolist())))
+    splits = StreamedSplit(train, kept), StreamedSplit(train, held), StreamedSplit(test, torch.arange(len(test)))
+    shape = (3, image_size, image_size)
+    return DataSet("folder", *splits, class_names, mean, std, shape, background=train.background)

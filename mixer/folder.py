@@ -1,4 +1,4 @@
-"""The reader's own images: a folder of them as a data set, in memory or streamed from the disk."""
+"""Folders of the reader's own images: found, read into memory, or streamed from the disk."""
 
 import os
 import signal
@@ -14,55 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from mixer.data import DataSet, Split, held_out, in_memory, mean_and_std, permutation
 from mixer.picture import colour, read_image
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle", "$recycle.bin")
-MEMORY_LIMIT = 2 * 1024**3  # bytes of uint8 images; a larger folder streams from disk
 WORKER_START = "fork" if sys.platform == "linux" else None  # what Python 3.14 prefers imports torch anew in each worker
-
-
-def load(path: Path, image_size: int = 32, background: str = "white") -> DataSet:
-    """The data set of a folder: RGB images, the shorter side resized to `image_size` and the middle cut out.
-
-    Args:
-        path: the folder that holds train/<class>/… and test/<class>/….
-        image_size: the side in pixels.
-        background: the colour behind transparent pixels, by name or as #rrggbb.
-
-    Warns:
-        UserWarning: files were left out.
-
-    Raises:
-        ValueError: the folder is not laid out so, or an argument is out of range.
-        OSError: an image cannot be read.
-    """
-    if not isinstance(image_size, int) or not 1 <= image_size <= 4096:
-        raise ValueError(f"image_size is {image_size}; it must be a whole number of pixels from 1 to 4096")
-    background = colour(background)
-    found, left_out = find_images(path)
-    names, test_names = (list(classes) for classes in found)
-    if names != test_names:
-        differing = ", ".join(sorted(set(names) ^ set(test_names)))
-        raise ValueError(f"train and test in {path} do not have the same classes; they differ in {differing}")
-    if left_out and int(os.environ.get("RANK", 0)) == 0:  # of the processes of torchrun, one says it
-        some = ", ".join(str(file.relative_to(path)) for file in left_out[:10])
-        some += f" and {len(left_out) - 10} more" if left_out[10:] else ""
-        warnings.warn(
-            f"{len(left_out)} of the files in {path} are not used: {some}; "
-            f"images lie in the folder of a class and end in {', '.join(ENDINGS)}",
-            stacklevel=3,
-        )
-    train, test = (ImageFiles(path, classes, image_size, background) for classes in found)
-    n_train, n_test = len(train.files), len(test.files)
-    if (n_train + n_test) * 3 * image_size**2 <= MEMORY_LIMIT:
-        return replace(in_memory("folder", train.split(), test.split(), names), background=background)
-    kept, held = held_out(n_train)
-    sample = kept[permutation(len(kept))[:1000]]  # enough images to measure the mean and standard deviation
-    mean, std = mean_and_std(torch.from_numpy(train.read(sample.tolist())))
-    splits = StreamedSplit(train, kept), StreamedSplit(train, held), StreamedSplit(test, torch.arange(n_test))
-    return DataSet("folder", *splits, names, mean, std, (3, image_size, image_size), background=background)
 
 
 class ImageFiles:
@@ -73,16 +29,19 @@ class ImageFiles:
         self.files = [file for files in classes.values() for file in files]
         self.labels = torch.tensor([label for label, files in enumerate(classes.values()) for _ in files])
 
+    def __len__(self) -> int:
+        return len(self.files)
+
     def read(self, indices: list[int]) -> np.ndarray:
         """The images at `indices`, uint8 [B, 3, image_size, image_size]."""
         return np.stack([read_image(self.files[i], self.size, self.background) for i in indices])
 
-    def split(self) -> Split:
-        """All of them, read into memory."""
-        images = torch.empty(len(self.files), 3, *self.size, dtype=torch.uint8)
+    def read_all(self) -> Tensor:
+        """All of them, uint8 [N, 3, image_size, image_size]."""
+        images = torch.empty(len(self), 3, *self.size, dtype=torch.uint8)
         for i in tqdm(range(len(images)), desc="reading images", delay=1, leave=False):
             images[i] = torch.from_numpy(self.read([i])[0])
-        return Split(images, self.labels)
+        return images
 
 
 @dataclass
@@ -146,6 +105,41 @@ def _ignore_signals(worker: int) -> None:
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def open_folder(path: Path, image_size: int, background: str) -> tuple[ImageFiles, ImageFiles, list[str]]:
+    """The images below `path` in train/<class>/… and in test/<class>/…, and the names of the classes.
+
+    Args:
+        path: the folder that holds train and test.
+        image_size: the side in pixels to which images are resized.
+        background: the colour behind transparent pixels, by name or as #rrggbb.
+
+    Warns:
+        UserWarning: files were left out.
+
+    Raises:
+        ValueError: the folder is not laid out so, or an argument is out of range.
+        OSError: a folder cannot be listed.
+    """
+    if not isinstance(image_size, int) or not 1 <= image_size <= 4096:
+        raise ValueError(f"image_size is {image_size}; it must be a whole number of pixels from 1 to 4096")
+    background = colour(background)
+    found, left_out = find_images(path)
+    names, test_names = (list(classes) for classes in found)
+    if names != test_names:
+        differing = ", ".join(sorted(set(names) ^ set(test_names)))
+        raise ValueError(f"train and test in {path} do not have the same classes; they differ in {differing}")
+    if left_out and int(os.environ.get("RANK", 0)) == 0:  # of the processes of torchrun, one says it
+        some = ", ".join(str(file.relative_to(path)) for file in left_out[:10])
+        some += f" and {len(left_out) - 10} more" if left_out[10:] else ""
+        warnings.warn(
+            f"{len(left_out)} of the files in {path} are not used: {some}; "
+            f"images lie in the folder of a class and end in {', '.join(ENDINGS)}",
+            stacklevel=4,
+        )
+    train, test = (ImageFiles(path, classes, image_size, background) for classes in found)
+    return train, test, names
 
 
 def find_images(root: Path) -> tuple[list[dict[str, list[Path]]], list[Path]]:

@@ -123,7 +123,7 @@ def test_a_finished_run_can_be_continued_for_longer(tmp_path, capsys):
 def test_a_folder_of_images(tmp_path, monkeypatch, limit):
     write_folder(tmp_path / "images", n=20)
     if limit:
-        monkeypatch.setattr("mixer.folder.MEMORY_LIMIT", limit)
+        monkeypatch.setattr("mixer.data.MEMORY_LIMIT", limit)
     options = ["--dataset", "folder", "--data_dir", tmp_path / "images", "--image_size", 8, "--out", tmp_path / "run"]
     assert say(*options, "--n_epochs", 15, "--batch_size", 8, *QUICK) == 0
     model, metadata = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")

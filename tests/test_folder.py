@@ -24,7 +24,7 @@ from tests.helpers import write_folder
 def test_folder_in_memory_and_streamed_agree(tmp_path, monkeypatch):
     write_folder(tmp_path)
     whole = data.load("folder", tmp_path, image_size=8)
-    monkeypatch.setattr(folder, "MEMORY_LIMIT", 100)
+    monkeypatch.setattr(data, "MEMORY_LIMIT", 100)
     streamed = data.load("folder", tmp_path, image_size=8)
     assert isinstance(streamed.train, folder.StreamedSplit)
     assert whole.image_shape == streamed.image_shape == (3, 8, 8)
@@ -72,7 +72,7 @@ def test_every_kind_of_damaged_image_is_named(tmp_path, content):
 
 
 def test_a_damaged_image_of_a_streamed_folder_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "MEMORY_LIMIT", 100)
+    monkeypatch.setattr(data, "MEMORY_LIMIT", 100)
     write_folder(tmp_path)
     streamed = data.load("folder", tmp_path)
     (tmp_path / "test" / "ant" / "0.png").write_bytes(b"not a picture")
@@ -378,11 +378,11 @@ def test_a_streamed_split_works_where_processes_start_anew(tmp_path):
     write_folder(tmp_path)
     code = """
 import sys, torch
-from mixer import folder, load_data
+from mixer import data, folder, load_data
 if __name__ == "__main__":
-    torch.multiprocessing.set_start_method("spawn")
+    folder.WORKER_START = "spawn"
     whole = load_data("folder", sys.argv[1]).test.images
-    folder.MEMORY_LIMIT = 100
+    data.MEMORY_LIMIT = 100
     images = torch.cat([images for images, _ in load_data("folder", sys.argv[1]).test.batches(torch.arange(12), 5)])
     print(torch.equal(images, whole))
 """
@@ -395,7 +395,7 @@ if __name__ == "__main__":
 
 def test_a_streaming_process_that_is_killed_is_said(tmp_path, monkeypatch):
     write_folder(tmp_path)
-    monkeypatch.setattr("mixer.folder.MEMORY_LIMIT", 100)
+    monkeypatch.setattr("mixer.data.MEMORY_LIMIT", 100)
     streamed = data.load("folder", tmp_path)
     monkeypatch.setattr("mixer.folder.read_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(OSError, match=r"^a process that reads the images in [^\n]* has ended"):
@@ -403,7 +403,7 @@ def test_a_streaming_process_that_is_killed_is_said(tmp_path, monkeypatch):
 
 
 def test_streamed_images_that_change_or_move_are_told_apart(tmp_path, monkeypatch):
-    monkeypatch.setattr("mixer.folder.MEMORY_LIMIT", 100)
+    monkeypatch.setattr("mixer.data.MEMORY_LIMIT", 100)
     before = data.load("folder", write_folder(tmp_path / "one")).fingerprint
     (tmp_path / "one").rename(tmp_path / "two")
     assert data.load("folder", tmp_path / "two").fingerprint == before

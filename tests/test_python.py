@@ -89,8 +89,8 @@ def test_a_plain_script_streams_its_images(tmp_path):
         "if sys.version_info < (3, 14):\n"
         "    multiprocessing.set_start_method('forkserver')\n"
         "import torch\n"
-        "from mixer import data, folder\n"
-        "folder.MEMORY_LIMIT = 100\n"
+        "from mixer import data\n"
+        "data.MEMORY_LIMIT = 100\n"
         "images = data.load('folder', 'images', image_size=8)\n"
         "print(sum(len(labels) for _, labels in images.test.batches(torch.arange(12), 5)))\n"
     )
