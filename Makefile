@@ -9,34 +9,42 @@ BIN := .venv/bin
 CODE := $(wildcard mixer/*.py mixer/cli/*.py mixer/weights/* mixer/widgets/*) requirements.txt
 PAGES := _config.yml _toc.yml $(wildcard _extensions/*.py book/*.ipynb book/*.md book/*.bib book/_static/*)
 
-.PHONY: book test environment test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights lock repository clean
+.PHONY: book test test-fast environment test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights lock repository clean
 
 book: _build/.built
 	@echo "The book is built. Open it in a browser:"
 	@echo "file://$(CURDIR)/_build/html/index.html"
 
+# Files of tests are spread over all cores; the chapters are executed, and what they print is compared.
+PARALLEL := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval.cfg
+
 # PRECISION=fp32 or bf16 runs them as on a CPU without or with native bfloat16: tests/cpu/sitecustomize.py.
-# TESTS=tests/test_flow.py or another file or folder runs these alone.
+# TESTS=tests/browser or another file or folder runs these alone.
 test: .venv/.installed browser
-	$(if $(PRECISION),MIXER_TEST_PRECISION=$(PRECISION) PYTHONPATH="$(CURDIR)/tests/cpu") $(BIN)/python -m pytest -q $(TESTS)
+	$(if $(PRECISION),MIXER_TEST_PRECISION=$(PRECISION) PYTHONPATH="$(CURDIR)/tests/cpu") \
+		$(BIN)/python -m pytest -q $(PARALLEL) $(NBVAL) $(or $(TESTS),book tests)
+
+test-fast: .venv/.installed  # the package alone, in a minute
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow" tests/unit
 
 environment: .venv/.installed  # not the code but what it was installed with: the locked versions, and all fit each other
-	$(BIN)/python -m pytest -q --numprocesses=0 tests/environment.py
+	$(BIN)/python -m pytest -q tests/environment.py
 
 # Every chapter as Colab would run it, from a bare runtime; then once more with the numpy of older runtimes.
 test-colab: .venv/.installed
-	$(BIN)/python -m tests.colab
-	$(BIN)/python -m tests.colab --numpy 1.26.4
+	$(BIN)/python tests/colab.py
+	$(BIN)/python tests/colab.py --numpy 1.26.4
 
 # The chapters with the newest versions that pyproject.toml allows, in an environment of their own.
 test-latest:
 	rm -rf _build/latest
 	$(PYTHON) -m venv _build/latest
 	_build/latest/bin/python -m pip install --quiet --editable . timm ipykernel nbval pytest pytest-timeout pytest-xdist
-	_build/latest/bin/python -m pytest -q book
+	_build/latest/bin/python -m pytest -q $(PARALLEL) $(NBVAL) book
 
 fuzz: .venv/.installed browser  # bad input, drawn by chance, for a quarter of an hour
-	$(BIN)/python -m pytest -q --numprocesses=0 --timeout=0 --hypothesis-profile=long tests/test_fuzz.py
+	$(BIN)/python -m pytest -q --timeout=0 --hypothesis-profile=long tests/unit/test_fuzz.py tests/browser/test_fuzz_figures.py
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -73,9 +81,9 @@ weights: .venv/.installed  # train the shipped weights anew: hours; goes on wher
 # The tests need two browsers: a Chromium, the system's or else Playwright's own, and a Firefox.
 APT = $(if $(shell id -u | grep -x 0),,sudo -n) apt-get -qq
 browser: .venv/.installed
-	@$(BIN)/python -m tests.browser || ($(APT) update && $(APT) install -y chromium && $(BIN)/python -m tests.browser) \
+	@$(BIN)/python -m _extensions.chromium || ($(APT) update && $(APT) install -y chromium && $(BIN)/python -m _extensions.chromium) \
 		|| $(BIN)/playwright install --with-deps chromium
-	@$(BIN)/python -m tests.firefox || ($(APT) update && $(APT) install -y firefox-esr) || $(BIN)/python -m tests.firefox
+	@$(BIN)/python -m _extensions.firefox || ($(APT) update && $(APT) install -y firefox-esr) || $(BIN)/python -m _extensions.firefox
 
 # constraints.txt names every package, in the newest version that fits requirements.txt on every Python and every system.
 # It leaves out what torch brings for a GPU: that differs from build to build, and torch names the versions itself.

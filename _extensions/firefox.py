@@ -16,7 +16,7 @@ from pathlib import Path
 
 import websocket
 
-from tests.browser import HOMES, SETTLED, find
+from _extensions.chromium import HOMES, SETTLED, find
 
 NAMES = ("firefox-esr", "firefox", "/Applications/Firefox.app/Contents/MacOS/firefox")
 MISSING = "there is no Firefox for the tests: install it (any version from 129 on), or name it in FIREFOX"

@@ -6,12 +6,13 @@ It has the locked versions, they fit each other, and they run on every Python.
 import subprocess
 import sys
 from importlib.metadata import distributions
+from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from tests.conftest import ROOT
+ROOT = Path(__file__).parents[1]
 
 
 def pins(name):

@@ -3,18 +3,17 @@
 import json
 import re
 import unicodedata
+from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
 import pytest
-import torch.nn.functional as F
 from pypdf import PdfReader
 
-from mixer import load_data, shipped_weights
+from _extensions.chromium import PAYLOAD, Tab, remember, wait_until_changed
 from mixer.widgets.figure import NO_SCRIPTS
-from tests.browser import PAYLOAD, Tab, remember, wait_until_changed
-from tests.conftest import PAGES, ROOT, TOC, each_page, page_text
-from tests.test_flow import compare
+
+ROOT = Path(__file__).parents[2]
 
 KINDS = ("PatchExplorer", "TokenMixingExplorer", "MixerFlow", "ConvolutionTwin")
 
@@ -31,17 +30,21 @@ def test_the_search_finds_a_word(browser, home):
     assert tab.problems == []
 
 
-def pages_with(book, kind):
-    """The names of the pages that hold a live figure of a kind."""
+@pytest.fixture(scope="session")
+def pages_with(pages, page_text):
+    def make(kind):
+        """The names of the pages that hold a live figure of a kind."""
 
-    def modules(name):
-        return [json.loads(payload)["module"] for payload in PAYLOAD.findall(page_text(book, name))]
+        def modules(name):
+            return [json.loads(payload)["module"] for payload in PAYLOAD.findall(page_text(name))]
 
-    return [name for name in PAGES if any(f"// {kind}: " in module for module in modules(name))]
+        return [name for name in pages if any(f"// {kind}: " in module for module in modules(name))]
+
+    return make
 
 
-def test_the_introduction_holds_the_mixer_itself(book):
-    assert TOC["root"] in pages_with(book, "MixerFlow")
+def test_the_introduction_holds_the_mixer_itself(book, toc, pages_with):
+    assert toc["root"] in pages_with("MixerFlow")
 
 
 # Whether the focus is at the foot of the page and whether in a live figure; the kind of what has it, and its name.
@@ -55,10 +58,10 @@ KEYS = {"range": "ArrowLeft ArrowLeft ArrowRight", "select-one": "ArrowUp ArrowD
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_keyboard_alone_walks_through_a_page_and_works_its_figure(tab, book, kind):
+def test_the_keyboard_alone_walks_through_a_page_and_works_its_figure(tab, book, kind, pages_with):
     """Tab leads from the top to the foot, through every control of the figure; keys change what each one shows."""
     tab.page.emulate_media(reduced_motion="reduce")  # a figure that plays would change by itself
-    page = tab.open(book / f"{pages_with(book, kind)[0]}.html")
+    page = tab.open(book / f"{pages_with(kind)[0]}.html")
     figure = page.locator(".mx")
     waiting = figure.locator("input:not([type=radio]), select, button, [tabindex='0'], input:checked").count()
     at_foot, worked = False, []
@@ -73,12 +76,6 @@ def test_the_keyboard_alone_walks_through_a_page_and_works_its_figure(tab, book,
                 wait_until_changed(figure, (what, name))
             worked.append((what, name))
     assert len(worked) == waiting, worked
-
-
-def test_the_mixer_of_the_introduction_computes_as_torch_does(tab, book):
-    """In the built page: the logits of 200 images, and every step of three, within 1e-4."""
-    page = tab.open(book / f"{TOC['root']}.html")
-    compare(page, shipped_weights("mnist"), enlarged_digits()[:200], 3)
 
 
 def letters(text):
@@ -110,12 +107,6 @@ def test_a_page_prints_whole(browser, book, tmp_path):
     assert tab.problems == []
 
 
-def enlarged_digits():
-    """The test digits of scikit-learn as the introduction shows them, [n, 1, 28, 28]."""
-    images = load_data("digits").test.images.float()
-    return F.pad(F.interpolate(images, size=22, mode="bicubic", antialias=True).clamp(0, 255), (3, 3, 3, 3)).byte()
-
-
 def source(name):
     """The text of a page as it was written, without code."""
     if (path := ROOT / f"{name}.md").is_file():
@@ -125,10 +116,9 @@ def source(name):
     )
 
 
-@each_page
-def test_every_link_within_the_book_leads_somewhere(book, name):
+def test_every_link_within_the_book_leads_somewhere(book, name, page_text):
     place = (book / f"{name}.html").parent
-    for link in set(re.findall(r'(?:href|src)="([^"]*)"', page_text(book, name))):
+    for link in set(re.findall(r'(?:href|src)="([^"]*)"', page_text(name))):
         if re.match(r"\w+:", link):  # another host, or data
             continue
         path, _, anchor = link.partition("#")
@@ -137,36 +127,37 @@ def test_every_link_within_the_book_leads_somewhere(book, name):
         assert not anchor or f'id="{anchor}"' in target.read_text(encoding="utf-8"), link
 
 
-def numbers(book):
+@pytest.fixture(scope="module")
+def numbers(pages, page_text):
     """The numbers of all figures and equations that have a name, as the pages show them."""
-    text = "".join(page_text(book, name) for name in PAGES)
+    text = "".join(page_text(name) for name in pages)
     figures = re.findall(r'<figure[^>]* id="(fig-[^"]*)".*?<span class="caption-number">Fig. ([\d.]+)', text, re.DOTALL)
     equations = re.findall(r'id="equation-(eq-[^"]*)">\s*<span class="eqno">\(([\d.]+)\)', text)
     return {name: f"Figure {number}" for name, number in figures} | {name: f"({number})" for name, number in equations}
 
 
-def test_figures_and_equations_have_the_numbers_that_the_text_gives_them(book):
-    shown = numbers(book)
-    links = [link for name in PAGES for link in re.findall(r"\[([^]]*)\]\(#((?:fig|eq)-[^)]*)\)", source(name))]
+def test_figures_and_equations_have_the_numbers_that_the_text_gives_them(book, pages, numbers):
+    shown = numbers
+    links = [link for name in pages for link in re.findall(r"\[([^]]*)\]\(#((?:fig|eq)-[^)]*)\)", source(name))]
     assert [link for link in links if link[0] != shown.get(link[1])] == []
     assert {name for name in shown if name.startswith("fig-")} <= {
         target for _, target in links
     }  # none is left unnamed
 
 
-def test_every_reference_is_cited_and_every_citation_has_one(book):
+def test_every_reference_is_cited_and_every_citation_has_one(book, page_text, pages):
     keys = re.findall(r"^@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.MULTILINE)
-    cited = {key for name in PAGES for key in re.findall(r"\]\(#([a-z]+\d{4})\)", source(name))}
+    cited = {key for name in pages for key in re.findall(r"\]\(#([a-z]+\d{4})\)", source(name))}
     assert (sorted(cited - {*keys}), sorted({*keys} - cited)) == ([], [])
-    entries = re.findall(r'class="citation" id="(\w+)"', page_text(book, "book/references"))
-    linked = {link for name in PAGES for link in re.findall(r'href="references.html#(\w+)"', page_text(book, name))}
+    entries = re.findall(r'class="citation" id="(\w+)"', page_text("book/references"))
+    linked = {link for name in pages for link in re.findall(r'href="references.html#(\w+)"', page_text(name))}
     assert len(entries) == len(keys)
     assert {*entries} == linked
 
 
-def test_the_map_of_the_introduction_agrees_with_the_chapters():
-    rows = re.findall(r"\| \[(\d+)\. (.*?)\]\((.*?)\.ipynb\) \| (\d+) \|", source(TOC["root"]))
-    assert [f"book/{file}" for _, _, file, _ in rows] == [chapter["file"] for chapter in TOC["parts"][0]["chapters"]]
+def test_the_map_of_the_introduction_agrees_with_the_chapters(toc):
+    rows = re.findall(r"\| \[(\d+)\. (.*?)\]\((.*?)\.ipynb\) \| (\d+) \|", source(toc["root"]))
+    assert [f"book/{file}" for _, _, file, _ in rows] == [chapter["file"] for chapter in toc["parts"][0]["chapters"]]
     for i, (number, title, file, minutes) in enumerate(rows):
         assert int(number) == i + 1
         assert source(f"book/{file}").startswith(f"# {title}\n"), title

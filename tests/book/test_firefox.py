@@ -2,9 +2,8 @@
 
 import pytest
 
-from tests.browser import SHOWN
-from tests.conftest import each_page
-from tests.firefox import started
+from _extensions.chromium import SHOWN
+from _extensions.firefox import started
 
 FIGURES = "[...document.querySelectorAll('.mixer-figure')]"
 DEAD = f"""{FIGURES}.filter(
@@ -40,7 +39,6 @@ def firefox(tmp_path_factory):
         yield browser
 
 
-@each_page
 def test_a_page_is_alive_and_every_control_of_its_figures_works(firefox, book, name):
     firefox.open(book / f"{name}.html")
     firefox.wait_for(f"!({UNSET})")  # mathematics is set

@@ -8,8 +8,7 @@ import re
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.browser import PAYLOAD, Tab, remember, settle, wait_until_changed
-from tests.conftest import PAGES, TOC, page_text
+from _extensions.chromium import PAYLOAD, Tab, remember, settle, wait_until_changed
 
 # What each live figure of a page has drawn: the pixels of its canvases, and its elements with their colours.
 DRAWN = """[...document.querySelectorAll(".mx")].map(
@@ -26,11 +25,6 @@ def assert_alive(page):
         assert figures.nth(i).locator(".mx canvas, .mx svg").count(), i
         assert figures.nth(i).locator("[role=alert]").count() == 0, i
         assert not figures.nth(i).locator(".mixer-still").is_visible()
-
-
-@pytest.fixture(scope="module", params=PAGES)
-def name(request):
-    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +113,7 @@ def test_it_opens_from_a_server(on_server):
     assert_whole(on_server)
 
 
-def test_it_fits_a_narrow_screen_light_and_dark(on_server, book, name):
+def test_it_fits_a_narrow_screen_light_and_dark(on_server, book, name, page_text):
     pictures = {}
     for scheme in ("light", "dark"):
         set_theme(on_server, scheme)
@@ -127,7 +121,7 @@ def test_it_fits_a_narrow_screen_light_and_dark(on_server, book, name):
         pictures[scheme] = on_server.evaluate(DRAWN)
         assert_alive(on_server)
     changed = [light != dark for light, dark in zip(pictures["light"], pictures["dark"], strict=True)]
-    assert all(changed) or "PatchExplorer" in page_text(book, name)  # it draws only the numbers of the image
+    assert all(changed) or "PatchExplorer" in page_text(name)  # it draws only the numbers of the image
 
 
 def test_without_scripts_it_shows_still_pictures(browser, book, name):
@@ -148,13 +142,13 @@ def test_it_is_light(book, name):
     assert (book / f"{name}.html").stat().st_size <= 1_000_000
 
 
-def test_a_figure_with_damaged_state_leaves_the_others_alive(tab, book):
+def test_a_figure_with_damaged_state_leaves_the_others_alive(tab, book, page_text, toc):
     """The figure of a page, damaged, before the same figure as it was."""
-    html = page_text(book, TOC["root"])
+    html = page_text(toc["root"])
     figure = re.search(r'<div class="mixer-figure">.*?</script>\s*<script>.*?</script></div>', html, re.DOTALL)[0]
     payload = PAYLOAD.search(figure)[1]
     damaged = figure.replace(payload, payload[: len(payload) // 2])
-    place = (book / TOC["root"]).with_name("broken.html")  # beside the page, as its links are relative
+    place = (book / toc["root"]).with_name("broken.html")  # beside the page, as its links are relative
     place.write_text(html.replace(figure, damaged + figure), encoding="utf-8")
     page = tab.open(place)
     first, second = page.locator(".mixer-figure").all()

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -12,8 +13,9 @@ from jupyter_cache.executors.utils import single_nb_execution
 from nbformat.v4 import new_code_cell, new_notebook
 
 from _extensions import execute
-from tests.browser import find
-from tests.conftest import ROOT, build
+from _extensions.chromium import find
+
+ROOT = Path(__file__).parents[2]
 
 URL = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
 
@@ -95,8 +97,8 @@ def test_what_a_built_chapter_prints_is_whole_and_it_leaves_no_state_of_widgets(
     assert "widgets" not in notebook.metadata
 
 
-def test_two_builds_give_the_same_pages(book, tmp_path):
-    build(tmp_path / "source")
+def test_two_builds_give_the_same_pages(book, tmp_path, build_book):
+    build_book(tmp_path / "source")
     again = tmp_path / "source" / "_build" / "html"
     pages = [path.relative_to(book) for path in book.rglob("*") if path.suffix in (".html", ".js", ".css", ".png")]
     pages = [path for path in pages if path.name != "broken.html"]  # which another test adds

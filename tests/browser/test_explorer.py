@@ -7,10 +7,9 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
+from _extensions.chromium import Tab, settle, write_page
 from mixer import analysis, checkpoint
 from mixer.widgets.explorer import N_TOP, ORDERS, TokenMixingExplorer
-from tests.browser import Tab, settle, write_page
-from tests.helpers import small_data, small_model
 
 STEPS = [0, 5, 9]
 SIZES = dict(n_layers=2, n_hidden=7, image_size=(6, 8))  # a grid of 3 × 4 patches
@@ -18,23 +17,27 @@ NASTY = "</script><img src=x onerror=alert(1)>"
 ABOUT = dict(mean=[0.3], std=[0.25])
 
 
-def trained(folder, name="model", steps=STEPS, about=ABOUT, seed=0, **changes):
-    """A checkpoint with snapshots, of which the last is the model."""
-    model = small_model(seed, **{**SIZES, **changes})
-    share = {step: (i + 1) / len(steps) for i, step in enumerate(steps)}
-    extra = {
-        f"snapshot.{step}.{key}": share[step] * weight.detach() + (1 - share[step]) * torch.randn(weight.shape)
-        for step in steps
-        for key, weight in model.state_dict().items()
-        if ".token_mixing.fc" in key
-    }
-    path = folder / f"{name}.safetensors"
-    checkpoint.save(path, model, about, extra)
-    return path
+@pytest.fixture(scope="session")
+def trained(small_model):
+    def make(folder, name="model", steps=STEPS, about=ABOUT, seed=0, **changes):
+        """A checkpoint with snapshots, of which the last is the model."""
+        model = small_model(seed, **{**SIZES, **changes})
+        share = {step: (i + 1) / len(steps) for i, step in enumerate(steps)}
+        extra = {
+            f"snapshot.{step}.{key}": share[step] * weight.detach() + (1 - share[step]) * torch.randn(weight.shape)
+            for step in steps
+            for key, weight in model.state_dict().items()
+            if ".token_mixing.fc" in key
+        }
+        path = folder / f"{name}.safetensors"
+        checkpoint.save(path, model, about, extra)
+        return path
+
+    return make
 
 
 @pytest.fixture
-def explorer(tmp_path):
+def explorer(tmp_path, trained):
     return TokenMixingExplorer(trained(tmp_path))
 
 
@@ -62,7 +65,7 @@ def test_traits_take_only_what_there_is(explorer, name, value, message):
     assert (explorer.steps, explorer.n_units) == (STEPS, 7)
 
 
-def test_what_cannot_be_explored_is_refused_in_a_sentence(tmp_path):
+def test_what_cannot_be_explored_is_refused_in_a_sentence(tmp_path, small_model, trained):
     path = trained(tmp_path)
     for models, message in [
         ({}, "models is empty"),
@@ -100,7 +103,7 @@ def test_maps_are_those_of_the_weights_to_the_stated_accuracy(explorer, tmp_path
                 assert (stored - exact).abs().max() <= exact.abs().max() / 254 * (1 + 1e-5)
 
 
-def test_a_page_stays_small(tmp_path):
+def test_a_page_stays_small(tmp_path, trained):
     sizes = dict(n_layers=4, n_hidden=48, image_size=16)  # 8 × 8 patches
     path = trained(tmp_path, steps=list(range(20)), **sizes)
     small = TokenMixingExplorer(path, n_steps=8)
@@ -113,7 +116,7 @@ def test_a_page_stays_small(tmp_path):
     assert grown < images.numel() + 1.5 * places
 
 
-def test_models_whose_training_was_not_recorded(tmp_path):
+def test_models_whose_training_was_not_recorded(tmp_path, small_model, trained):
     explorer = TokenMixingExplorer({"run": trained(tmp_path), "plain": small_model(**SIZES)})
     explorer.step = 5
     explorer.label = "plain"
@@ -123,7 +126,7 @@ def test_models_whose_training_was_not_recorded(tmp_path):
 
 
 @pytest.mark.parametrize("shuffle", ["none", "global"])
-def test_the_images_that_excite_a_unit_most(tmp_path, shuffle):
+def test_the_images_that_excite_a_unit_most(tmp_path, shuffle, small_data, trained):
     path = trained(tmp_path, about={**ABOUT, "shuffle": shuffle})
     explorer = TokenMixingExplorer(path, image_pool())
     model, about = checkpoint.load(path)
@@ -238,7 +241,7 @@ def test_orders_agree_with_the_analysis(explorer, tab, tmp_path):
             slider.press("ArrowRight")
 
 
-def test_a_unit_is_chosen_by_mouse_and_by_keys(tab, tmp_path):
+def test_a_unit_is_chosen_by_mouse_and_by_keys(tab, tmp_path, trained):
     explorer = TokenMixingExplorer(trained(tmp_path, n_hidden=20))
     page = opened(tab, tmp_path, explorer)
     for order in ("norm", "opposite"):
@@ -260,7 +263,7 @@ def test_a_unit_is_chosen_by_mouse_and_by_keys(tab, tmp_path):
         assert abs(frame["y"] - large["y"] - large["height"] * 25 / 71) < 1  # rows are 21 pixels high and 4 apart
 
 
-def test_layer_and_model_are_chosen_by_keys(tab, tmp_path):
+def test_layer_and_model_are_chosen_by_keys(tab, tmp_path, small_model, trained):
     models = {name: trained(tmp_path, f"m{seed}", seed=seed) for seed, name in enumerate([NASTY, "second"])}
     page = opened(tab, tmp_path, TokenMixingExplorer({**models, "plain": small_model(5, **SIZES)}))
     seen = [pixels(sheet_of(page))]
@@ -318,7 +321,7 @@ def test_nothing_moves_by_itself_where_stillness_is_asked_for(explorer, tab, tmp
     expect(button).to_have_text("Next step")
 
 
-def test_exciting_images_stand_with_their_contributions(tab, tmp_path):
+def test_exciting_images_stand_with_their_contributions(tab, tmp_path, small_data, trained):
     path = trained(tmp_path, about={**ABOUT, "shuffle": "global"})
     explorer = TokenMixingExplorer(path, image_pool())
     page = opened(tab, tmp_path, explorer)
@@ -337,7 +340,7 @@ def test_exciting_images_stand_with_their_contributions(tab, tmp_path):
     ).to_be_visible()
 
 
-def test_nothing_to_switch_is_not_offered(tab, tmp_path):
+def test_nothing_to_switch_is_not_offered(tab, tmp_path, small_model):
     page = opened(tab, tmp_path, TokenMixingExplorer(small_model()))
     expect(page.get_by_label("Order")).to_be_visible()
     assert page.get_by_label("Model").count() == page.get_by_label("Layer").count() == 0
@@ -365,7 +368,7 @@ def test_damage_is_said_and_spares_its_neighbour(explorer, tab, tmp_path):
     assert chosen(page) == explorer._arrays["0.orders"][0, 0, -1]
 
 
-def test_a_narrow_page_does_not_scroll_sideways(browser, tmp_path):
+def test_a_narrow_page_does_not_scroll_sideways(browser, tmp_path, trained):
     tab = Tab(browser, viewport={"width": 390, "height": 800})
     path = trained(tmp_path, n_hidden=64)
     explorer = TokenMixingExplorer({NASTY * 3: path, "again": path}, image_pool())

@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from _extensions.chromium import Tab, settle, write_page
 from mixer import ImageToPatches, checkpoint, load_checkpoint, load_data, shipped_weights
 from mixer.widgets.flow import MixerFlow
-from tests.browser import Tab, settle, write_page
-from tests.helpers import small_model
-from tests.test_weights import PLACES
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 ABOUT = dict(mean=[0.3], std=[0.25], class_names=["top", "second", HOSTILE])
@@ -39,16 +37,24 @@ COLOURS = """() => {
 }"""
 
 
-def save(tmp_path, about=ABOUT, **changes):
-    """The path of a small model with its metadata."""
-    path = tmp_path / "small.safetensors"
-    checkpoint.save(path, small_model(**changes), about)
-    return path
+@pytest.fixture(scope="session")
+def save(small_model):
+    def make(tmp_path, about=ABOUT, **changes):
+        """The path of a small model with its metadata."""
+        path = tmp_path / "small.safetensors"
+        checkpoint.save(path, small_model(**changes), about)
+        return path
+
+    return make
 
 
-def small_figure(tmp_path):
-    images = torch.arange(5 * 16, dtype=torch.uint8).mul(3).view(5, 1, 4, 4)
-    return MixerFlow(save(tmp_path, n_layers=2), images, [0, 1, 2, 0, 1])
+@pytest.fixture(scope="session")
+def small_figure(save):
+    def make(tmp_path):
+        images = torch.arange(5 * 16, dtype=torch.uint8).mul(3).view(5, 1, 4, 4)
+        return MixerFlow(save(tmp_path, n_layers=2), images, [0, 1, 2, 0, 1])
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +64,15 @@ def digits():
 
 
 @pytest.fixture(scope="module")
-def mnist():
+def mnist(data_place):
     """MNIST's test images; the weights are shipped, but the images may not be on this machine."""
-    places = [place for place in PLACES if (place / "MNIST").is_dir()]
-    if not places:
+    if not (data_place / "MNIST").is_dir():
         pytest.skip("MNIST is not on this machine")
-    return load_data("mnist", places[0]).test
+    return load_data("mnist", data_place).test
 
 
 @pytest.fixture
-def js(tab, tmp_path):
+def js(tab, tmp_path, small_figure):
     """Evaluate an expression of the module `m` of a figure, in a page that holds it."""
     page = tab.open(write_page(tmp_path / "page.html", small_figure(tmp_path)))
     page.evaluate(IMPORT)
@@ -157,7 +162,7 @@ def test_maps_have_the_colours_of_single_weights(js):
 
 @pytest.mark.parametrize("norm", ["channels", "tokens_channels"])
 @pytest.mark.parametrize("gelu", ["erf", "tanh"])
-def test_every_step_of_small_models(js, norm, gelu):
+def test_every_step_of_small_models(js, norm, gelu, small_model):
     sizes = dict(n_layers=2, n_image_channel=3, image_size=(6, 4), n_hidden_channel=9, eps=1e-3)
     model = small_model(norm=norm, gelu=gelu, **sizes).eval()
     for parameter in model.parameters():
@@ -226,7 +231,7 @@ def test_the_mnist_model_is_that_of_torch(tab, tmp_path, mnist):
         (dict(about={**ABOUT, "shuffle": "global"}), "shuffled pixels"),
     ],
 )
-def test_what_cannot_be_shown_is_refused(tmp_path, changes, words):
+def test_what_cannot_be_shown_is_refused(tmp_path, changes, words, save):
     path = save(tmp_path, changes.get("about", ABOUT), **changes.get("model", {}))
     images = changes.get("images", torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
     with pytest.raises(ValueError, match=words):
@@ -243,7 +248,7 @@ def test_what_cannot_be_shown_is_refused(tmp_path, changes, words):
         ("mixing", [True], "mixing has 1 values; give 2"),
     ],
 )
-def test_traits_accept_only_what_there_is(tmp_path, trait, value, words):
+def test_traits_accept_only_what_there_is(tmp_path, trait, value, words, small_figure):
     figure = small_figure(tmp_path)
     before = getattr(figure, trait)
     with pytest.raises(ValueError, match=words):
@@ -463,7 +468,7 @@ def test_the_theme_changes_tables_and_not_the_board(page):
     assert all(dark[i] != light[i] for i in tables)
 
 
-def test_names_of_classes_are_text(tab, tmp_path):
+def test_names_of_classes_are_text(tab, tmp_path, small_figure):
     page = tab.open(write_page(tmp_path / "page.html", small_figure(tmp_path)))
     page.get_by_role("radio").nth(2).check()
     settle(page)
@@ -479,7 +484,7 @@ def test_names_of_classes_are_text(tab, tmp_path):
         ("class_names", ["one"], "its class names are damaged or incomplete"),
     ],
 )
-def test_a_damaged_figure_says_so(tab, tmp_path, monkeypatch, trait, value, words):
+def test_a_damaged_figure_says_so(tab, tmp_path, monkeypatch, trait, value, words, small_figure):
     figure = small_figure(tmp_path)
     damaged = {**figure.state(), trait: value}
     monkeypatch.setattr(MixerFlow, "state", lambda self: damaged)
@@ -491,3 +496,15 @@ def test_a_damaged_image_says_so(page):
     settle(page)
     put(page, "image", "new DataView(new ArrayBuffer(3))")
     assert "its image is damaged or incomplete" in page.get_by_role("alert").inner_text()
+
+
+def enlarged_digits():
+    """The test digits of scikit-learn as the introduction shows them, [n, 1, 28, 28]."""
+    images = load_data("digits").test.images.float()
+    return F.pad(F.interpolate(images, size=22, mode="bicubic", antialias=True).clamp(0, 255), (3, 3, 3, 3)).byte()
+
+
+def test_the_mixer_of_the_introduction_computes_as_torch_does(tab, book):
+    """In the built page: the logits of 200 images, and every step of three, within 1e-4."""
+    page = tab.open(book / "book/intro.html")
+    compare(page, shipped_weights("mnist"), enlarged_digits()[:200], 3)

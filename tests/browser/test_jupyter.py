@@ -12,8 +12,8 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 from playwright.sync_api import TimeoutError
 
+from _extensions.chromium import Tab
 from mixer.widgets import PatchExplorer
-from tests.browser import Tab
 
 MAKE = """
 import torch

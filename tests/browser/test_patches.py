@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from _extensions.chromium import settle, write_page
 from mixer import ImageToPatches
 from mixer.widgets import PatchExplorer
-from tests.browser import settle, write_page
 
 IMAGE = torch.arange(3 * 8 * 8, dtype=torch.uint8).reshape(3, 8, 8)
 

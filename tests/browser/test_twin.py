@@ -4,10 +4,10 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
+from _extensions.chromium import Tab, settle, write_page
 from mixer import MLPMixer, load_checkpoint, save_checkpoint, shipped_weights, to_convolution
 from mixer.data import normalise
 from mixer.widgets.twin import ConvolutionTwin
-from tests.browser import Tab, settle, write_page
 
 GREY = dict(data_set="noise", mean=[0.4], std=[0.3])
 HOUR = 3_600_000  # in milliseconds, later than any page has opened

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from mixer import analysis
-from tests.helpers import small_model
 
 
-def test_maps_are_rows_of_the_first_and_columns_of_the_second_matrix():
+def test_maps_are_rows_of_the_first_and_columns_of_the_second_matrix(small_model):
     model = small_model(image_size=(4, 6))  # a grid of 2 × 3 patches
     inputs, outputs = analysis.token_maps(model, 0)
     mlp = model.layers[0].token_mixing
@@ -16,7 +15,7 @@ def test_maps_are_rows_of_the_first_and_columns_of_the_second_matrix():
     assert torch.equal(outputs[4, 0], mlp.fc2.weight[:3, 4])
 
 
-def test_maps_of_other_weights():
+def test_maps_of_other_weights(small_model):
     model = small_model()
     weights = {name: torch.zeros_like(w).half() for name, w in model.state_dict().items()}
     inputs, outputs = analysis.token_maps(model, 0, weights)

@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mixer import MLPMixer, checkpoint, to_convolution
-from tests.helpers import small_data, small_model
 
 ABOUT = dict(
     data_set="small", mean=[0.3], std=[0.25], class_names=["rot", "grün", "</script>"], metrics={"accuracy": 0.5}
@@ -19,13 +18,13 @@ ABOUT = dict(
 
 
 @pytest.fixture
-def saved(tmp_path):
+def saved(tmp_path, small_model):
     path = tmp_path / "run" / "model.safetensors"
     checkpoint.save(path, small_model(), ABOUT, {"optimiser.0.step": torch.tensor(3.0)})
     return path
 
 
-def test_one_call_gives_a_ready_model(saved):
+def test_one_call_gives_a_ready_model(saved, small_model, small_data):
     original = small_model().eval()
     model, metadata = checkpoint.load(saved)
     assert not model.training
@@ -39,7 +38,7 @@ def test_one_call_gives_a_ready_model(saved):
 @pytest.mark.parametrize(
     "changes", [{"image_size": (4, 6)}, {"norm": "channels", "gelu": "tanh", "eps": 1e-6}, {"n_hidden_channel": 9}]
 )
-def test_every_configuration_comes_back(tmp_path, changes):
+def test_every_configuration_comes_back(tmp_path, changes, small_model):
     model = small_model(**changes)
     checkpoint.save(tmp_path / "m.safetensors", model)
     again, _ = checkpoint.load(tmp_path / "m.safetensors")
@@ -47,7 +46,7 @@ def test_every_configuration_comes_back(tmp_path, changes):
     assert repr(again) == repr(model)
 
 
-def test_half_precision_is_read_as_float32(tmp_path):
+def test_half_precision_is_read_as_float32(tmp_path, small_model):
     checkpoint.save(tmp_path / "m.safetensors", small_model().half())
     model, _ = checkpoint.load(tmp_path / "m.safetensors")
     assert next(model.parameters()).dtype == torch.float32
@@ -198,7 +197,7 @@ def test_an_altered_header_is_noticed(saved):
         checkpoint.load(saved)
 
 
-def test_a_failed_write_leaves_the_earlier_file(saved, monkeypatch):
+def test_a_failed_write_leaves_the_earlier_file(saved, monkeypatch, small_model):
     before = saved.read_bytes()
 
     def no_space(handle):
@@ -210,7 +209,7 @@ def test_a_failed_write_leaves_the_earlier_file(saved, monkeypatch):
     assert saved.read_bytes() == before
 
 
-def test_a_file_is_replaced_in_one_step(saved):
+def test_a_file_is_replaced_in_one_step(saved, small_model):
     before = saved.read_bytes()
     with saved.open("rb") as reader:  # whoever has the old file open keeps it whole
         checkpoint.save(saved, small_model(1), ABOUT)
@@ -234,7 +233,7 @@ def test_a_loaded_model_is_independent_of_its_file(saved):
     assert torch.equal(model.per_patch.linear.weight, before)
 
 
-def test_what_could_not_be_loaded_is_not_saved(tmp_path):
+def test_what_could_not_be_loaded_is_not_saved(tmp_path, small_model):
     path = tmp_path / "m.safetensors"
     with pytest.raises(ValueError, match="a ConvolutionalMixer cannot be saved, only an MLPMixer"):
         checkpoint.save(path, to_convolution(small_model()))
@@ -266,7 +265,7 @@ def shared_layers(model):
 
 
 @pytest.mark.parametrize("change", [head_of_two, two_layers, another_layer, a_sequence_of_layers, shared_layers])
-def test_save_follows_a_changed_model(tmp_path, change):
+def test_save_follows_a_changed_model(tmp_path, change, small_model, small_data):
     model = small_model(n_layers=3).eval()
     change(model)
     checkpoint.save(tmp_path / "m.safetensors", model)
@@ -320,7 +319,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("change", "sentence"), CHANGES, ids=[sentence[:40] for _, sentence in CHANGES])
-def test_save_refuses_what_load_could_not_give(saved, change, sentence):
+def test_save_refuses_what_load_could_not_give(saved, change, sentence, small_model):
     before, model = saved.read_bytes(), small_model()
     change(model)
     with pytest.raises(ValueError, match=sentence) as error:
@@ -329,7 +328,7 @@ def test_save_refuses_what_load_could_not_give(saved, change, sentence):
     assert saved.read_bytes() == before
 
 
-def test_save_refuses_another_forward_and_metadata_that_are_no_json(saved):
+def test_save_refuses_another_forward_and_metadata_that_are_no_json(saved, small_model):
     class Doubled(MLPMixer):
         def forward(self, image):
             return 2 * super().forward(image)

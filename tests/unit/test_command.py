@@ -1,6 +1,5 @@
 """`python train.py` as its users meet it: where the process itself matters as a process, else within this one."""
 
-import json
 import os
 import signal
 import subprocess
@@ -12,41 +11,13 @@ import pytest
 import torch
 
 from mixer import MLPMixer, checkpoint, evaluate, load_checkpoint, load_data
-from mixer.cli import main
 from mixer.widgets import ConvolutionTwin, MixerFlow, TokenMixingExplorer
-from tests.helpers import small_model, write_folder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 QUICK = ["--n_layers", "1", "--n_channel", "8", "--n_hidden", "8", "--num_threads", "1"]
 
 
-def say(*options):
-    """Run the command in this process: its exit status."""
-    try:
-        return main([str(option) for option in options])
-    except SystemExit as stop:
-        return stop.code
-
-
-def start(*options, folder=ROOT):
-    """Run the command as a process of its own."""
-    command = [sys.executable, ROOT / "train.py", *map(str, options)]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def weights(folder):
-    return {n: t for n, t in checkpoint.read(folder / "checkpoint.safetensors")[0].items() if n.startswith("model.")}
-
-
-def history(folder):
-    return [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-
-
-def without_times(records):
-    return [{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in records]
-
-
-def test_bare_command_learns_the_digits(tmp_path):
+def test_bare_command_learns_the_digits(tmp_path, start, history):
     process = start("--n_epochs", 3, folder=tmp_path)
     stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
@@ -62,7 +33,7 @@ def test_bare_command_learns_the_digits(tmp_path):
     assert [record["epoch"] for record in history(tmp_path / "runs" / "digits")] == [1, 2, 3]
 
 
-def test_runs_are_never_overwritten(tmp_path, monkeypatch, capsys):
+def test_runs_are_never_overwritten(tmp_path, monkeypatch, capsys, say):
     monkeypatch.chdir(tmp_path)
     for expected in ("digits", "digits-2"):
         assert say("--n_epochs", 1, *QUICK) == 0
@@ -75,7 +46,7 @@ def test_runs_are_never_overwritten(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "runs" / "digits" / "checkpoint.safetensors").read_bytes() == before
 
 
-def test_an_interrupted_run_resumes_bit_for_bit(tmp_path):
+def test_an_interrupted_run_resumes_bit_for_bit(tmp_path, say, start, history, weights, without_times):
     options = [*QUICK, "--recipe", "strong", "--batch_size", "16", "--n_epochs", "8"]
     assert say(*options, "--out", tmp_path / "whole") == 0
     process = start(*options, "--out", tmp_path / "parts")
@@ -93,7 +64,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(tmp_path):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_a_killed_run_resumes_bit_for_bit(tmp_path):
+def test_a_killed_run_resumes_bit_for_bit(tmp_path, say, start, history, weights, without_times):
     options = [*QUICK, "--batch_size", "16", "--n_epochs", "6"]
     assert say(*options, "--out", tmp_path / "whole") == 0
     process = start(*options, "--out", tmp_path / "parts")
@@ -109,7 +80,7 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_a_finished_run_can_be_continued_for_longer(tmp_path, capsys):
+def test_a_finished_run_can_be_continued_for_longer(tmp_path, capsys, say, history, weights):
     assert say(*QUICK, "--n_epochs", 2, "--out", tmp_path / "run") == 0
     assert say("--resume", tmp_path / "run", "--n_epochs", 3) == 0
     assert "epoch   3/3" in capsys.readouterr().out
@@ -120,7 +91,7 @@ def test_a_finished_run_can_be_continued_for_longer(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("limit", [None, 100], ids=["in memory", "streamed"])
-def test_a_folder_of_images(tmp_path, monkeypatch, limit):
+def test_a_folder_of_images(tmp_path, monkeypatch, limit, write_folder, say):
     write_folder(tmp_path / "images", n=20)
     if limit:
         monkeypatch.setattr("mixer.data.MEMORY_LIMIT", limit)
@@ -138,7 +109,7 @@ def test_the_module_is_the_same_command(tmp_path):
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
 
 
-def test_help_explains_every_option(capsys):
+def test_help_explains_every_option(capsys, say):
     assert say("--help") == 0
     stdout = capsys.readouterr().out
     options = "patch_size n_layers n_channel n_hidden dataset n_epochs batch_size lr seed recipe device precision"
@@ -174,7 +145,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("options", "sentence"), BAD, ids=[" ".join(options) for options, _ in BAD])
-def test_bad_options_get_one_sentence(tmp_path, monkeypatch, capsys, options, sentence):
+def test_bad_options_get_one_sentence(tmp_path, monkeypatch, capsys, options, sentence, say):
     monkeypatch.chdir(tmp_path)
     assert say(*options) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
@@ -182,7 +153,7 @@ def test_bad_options_get_one_sentence(tmp_path, monkeypatch, capsys, options, se
     assert sentence in last
 
 
-def test_an_option_that_contradicts_the_run_to_resume(tmp_path, monkeypatch, capsys):
+def test_an_option_that_contradicts_the_run_to_resume(tmp_path, monkeypatch, capsys, say):
     monkeypatch.chdir(tmp_path)
     assert say(*QUICK, "--n_epochs", 1, "--out", "run") == 0
     assert say("--resume", "run", "--n_layers", 2) == 2
@@ -190,7 +161,7 @@ def test_an_option_that_contradicts_the_run_to_resume(tmp_path, monkeypatch, cap
     assert say("--resume", "run", "--n_layers", 1) == 0
 
 
-def test_resuming_a_damaged_checkpoint(tmp_path, monkeypatch, capsys):
+def test_resuming_a_damaged_checkpoint(tmp_path, monkeypatch, capsys, say):
     monkeypatch.chdir(tmp_path)
     assert say(*QUICK, "--n_epochs", 1, "--out", "run") == 0
     path = tmp_path / "run" / "checkpoint.safetensors"
@@ -199,14 +170,14 @@ def test_resuming_a_damaged_checkpoint(tmp_path, monkeypatch, capsys):
     assert "is truncated or not a safetensors file" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys):
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys, say):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     assert say(*QUICK, "--n_epochs", 1, "--out", "file/run") == 2
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("train.py: ")
 
 
-def test_interrupted_before_training_begins(tmp_path):
+def test_interrupted_before_training_begins(tmp_path, start):
     process = start("--out", tmp_path / "run")
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
@@ -215,7 +186,7 @@ def test_interrupted_before_training_begins(tmp_path):
     assert not (tmp_path / "run" / "history.jsonl").exists()
 
 
-def test_two_runs_started_at_once_get_a_folder_each(tmp_path):
+def test_two_runs_started_at_once_get_a_folder_each(tmp_path, start):
     processes = [start(*QUICK, "--n_epochs", 1, "--seed", seed, folder=tmp_path) for seed in (1, 2)]
     for process in processes:
         process.communicate(timeout=120)
@@ -223,7 +194,7 @@ def test_two_runs_started_at_once_get_a_folder_each(tmp_path):
     assert len(commands) == 2
 
 
-def test_what_a_resumed_run_refuses(tmp_path, monkeypatch, capsys):
+def test_what_a_resumed_run_refuses(tmp_path, monkeypatch, capsys, write_folder, say):
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "images", n=20)
     options = ["--dataset", "folder", "--data_dir", "images", "--image_size", 8, *QUICK]
@@ -246,14 +217,14 @@ def test_what_a_resumed_run_refuses(tmp_path, monkeypatch, capsys):
     refused("history.jsonl is damaged in line 1; repair it or move it away", "--n_epochs", 3)
 
 
-def test_a_model_without_a_run_cannot_be_resumed(tmp_path, monkeypatch, capsys):
+def test_a_model_without_a_run_cannot_be_resumed(tmp_path, monkeypatch, capsys, small_model, say):
     monkeypatch.chdir(tmp_path)
     checkpoint.save(tmp_path / "run" / "checkpoint.safetensors", small_model())
     assert say("--resume", "run") == 2
     assert "holds a model but no run; it can be loaded, not resumed" in capsys.readouterr().err
 
 
-def test_a_history_without_a_checkpoint_is_not_overwritten(tmp_path, monkeypatch, capsys):
+def test_a_history_without_a_checkpoint_is_not_overwritten(tmp_path, monkeypatch, capsys, say):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "history.jsonl").write_text('{"epoch": 1}\n')
@@ -262,7 +233,7 @@ def test_a_history_without_a_checkpoint_is_not_overwritten(tmp_path, monkeypatch
     assert (tmp_path / "run" / "history.jsonl").read_text() == '{"epoch": 1}\n'
 
 
-def test_an_evaluation_that_fails_loses_no_epoch(tmp_path, monkeypatch, capsys):
+def test_an_evaluation_that_fails_loses_no_epoch(tmp_path, monkeypatch, capsys, say):
     monkeypatch.chdir(tmp_path)
 
     def fail(*_):
@@ -280,7 +251,7 @@ def test_a_terminal_that_cannot_write_every_letter(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_two_processes_learn_what_one_does(tmp_path):
+def test_two_processes_learn_what_one_does(tmp_path, say, history, weights):
     options = ["--recipe", "strong", "--n_epochs", "2", "--num_threads", "1"]
     assert say(*options, "--out", tmp_path / "one") == 0
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -295,7 +266,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
         assert two["train_accuracy"] == pytest.approx(one["train_accuracy"], abs=0.005)
 
 
-def test_tensorboard_gets_the_history(tmp_path):
+def test_tensorboard_gets_the_history(tmp_path, say, history):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "run"
@@ -306,7 +277,7 @@ def test_tensorboard_gets_the_history(tmp_path):
         assert [(event.step, event.value) for event in events.Scalars(name)] == expected
 
 
-def test_every_run_keeps_snapshots_also_when_it_is_resumed(tmp_path):
+def test_every_run_keeps_snapshots_also_when_it_is_resumed(tmp_path, say):
     out = tmp_path / "run"
     assert say(*QUICK, "--n_epochs", 4, "--out", out) == 0
     tensors, about = checkpoint.read(out / "checkpoint.safetensors")
@@ -325,7 +296,7 @@ def test_every_run_keeps_snapshots_also_when_it_is_resumed(tmp_path):
     assert set(snapshots) < set(later)
 
 
-def test_shuffled_pixels_and_hidden_sizes_are_options(tmp_path, capsys):
+def test_shuffled_pixels_and_hidden_sizes_are_options(tmp_path, capsys, say):
     sizes = ["--n_hidden_token", 3, "--n_hidden_channel", 5]
     for shuffle in ("global", "patches"):
         out = tmp_path / shuffle
@@ -338,7 +309,7 @@ def test_shuffled_pixels_and_hidden_sizes_are_options(tmp_path, capsys):
     assert "--shuffle is none, but the run to resume has patches" in capsys.readouterr().err
 
 
-def test_figures_read_what_the_command_says_of_its_pixels(tmp_path):
+def test_figures_read_what_the_command_says_of_its_pixels(tmp_path, say):
     """A run on shuffled pixels, and the same file as earlier versions wrote it: two figures refuse it, one shows it."""
     images = load_data("digits")
     for shuffle in ("global", "patches"):
@@ -355,7 +326,7 @@ def test_figures_read_what_the_command_says_of_its_pixels(tmp_path):
             assert shown == images.shuffled(shuffle, 2).pixel_order.tolist()
 
 
-def test_compile_without_a_compiler_is_said_and_can_be_switched_off(tmp_path):
+def test_compile_without_a_compiler_is_said_and_can_be_switched_off(tmp_path, say, weights):
     command = [sys.executable, ROOT / "train.py", *QUICK, "--n_epochs", "1", "--precision", "fp32"]
     bare = {**os.environ, "PATH": str(tmp_path), "CXX": "none", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     options = dict(cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=300)
@@ -371,7 +342,7 @@ def test_compile_without_a_compiler_is_said_and_can_be_switched_off(tmp_path):
     assert all(torch.equal(plain[name], late[name]) for name in plain)
 
 
-def test_tensorboard_that_is_gone_can_be_switched_off(tmp_path, monkeypatch, capsys):
+def test_tensorboard_that_is_gone_can_be_switched_off(tmp_path, monkeypatch, capsys, say):
     assert say(*QUICK, "--n_epochs", 1, "--tensorboard", "--out", tmp_path / "run") == 0
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it were not installed
     assert say("--resume", tmp_path / "run", "--n_epochs", 2) == 2

@@ -19,7 +19,8 @@ import torch
 from torchvision import datasets
 
 from mixer import data, regularisation
-from tests.conftest import ROOT
+
+ROOT = Path(__file__).parents[2]
 
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data"
 

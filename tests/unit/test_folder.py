@@ -9,6 +9,7 @@ import sys
 import warnings
 import zlib
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +18,11 @@ from PIL import EpsImagePlugin, Image
 
 from mixer import classify, data, folder, load_checkpoint, load_data, predict, shipped_weights
 from mixer.cli import main
-from tests.conftest import ROOT
-from tests.helpers import write_folder
+
+ROOT = Path(__file__).parents[2]
 
 
-def test_folder_in_memory_and_streamed_agree(tmp_path, monkeypatch):
+def test_folder_in_memory_and_streamed_agree(tmp_path, monkeypatch, write_folder):
     write_folder(tmp_path)
     whole = data.load("folder", tmp_path, image_size=8)
     monkeypatch.setattr(data, "MEMORY_LIMIT", 100)
@@ -39,14 +40,14 @@ def test_folder_in_memory_and_streamed_agree(tmp_path, monkeypatch):
             assert torch.equal(labels, other_labels)
 
 
-def test_folder_keeps_the_pixels_of_images_that_fit(tmp_path):
+def test_folder_keeps_the_pixels_of_images_that_fit(tmp_path, write_folder, loaded):
     write_folder(tmp_path, size=(8, 8))
     loaded = data.load("folder", tmp_path, image_size=8)
     pixels = np.array(Image.open(tmp_path / "test" / "ant" / "0.png"))
     assert np.array_equal(loaded.test.images[0].permute(1, 2, 0).numpy(), pixels)
 
 
-def test_folder_that_is_not_one(tmp_path):
+def test_folder_that_is_not_one(tmp_path, write_folder):
     with pytest.raises(ValueError, match=r"laid out as train/<class>/… and test/<class>/…"):
         data.load("folder", tmp_path)
     write_folder(tmp_path)
@@ -55,7 +56,7 @@ def test_folder_that_is_not_one(tmp_path):
         data.load("folder", tmp_path)
 
 
-def test_folder_with_a_file_that_is_no_image(tmp_path):
+def test_folder_with_a_file_that_is_no_image(tmp_path, write_folder):
     write_folder(tmp_path)
     broken = tmp_path / "train" / "bee" / "9.png"
     broken.write_bytes(b"not a picture")
@@ -64,14 +65,14 @@ def test_folder_with_a_file_that_is_no_image(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n" + b"\x00" * 30, b"II*\x00" + b"\xff" * 40])
-def test_every_kind_of_damaged_image_is_named(tmp_path, content):
+def test_every_kind_of_damaged_image_is_named(tmp_path, content, write_folder):
     write_folder(tmp_path)
     (tmp_path / "test" / "ant" / "0.png").write_bytes(content)
     with pytest.raises(OSError, match=r"0\.png cannot be read as an image \([^\n]+\); repair it"):
         data.load("folder", tmp_path)
 
 
-def test_a_damaged_image_of_a_streamed_folder_is_named(tmp_path, monkeypatch):
+def test_a_damaged_image_of_a_streamed_folder_is_named(tmp_path, monkeypatch, write_folder):
     monkeypatch.setattr(data, "MEMORY_LIMIT", 100)
     write_folder(tmp_path)
     streamed = data.load("folder", tmp_path)
@@ -80,7 +81,7 @@ def test_a_damaged_image_of_a_streamed_folder_is_named(tmp_path, monkeypatch):
         list(streamed.test.batches(torch.arange(12), 4))
 
 
-def test_sixteen_bits_per_pixel_keep_their_greys(tmp_path):
+def test_sixteen_bits_per_pixel_keep_their_greys(tmp_path, write_folder):
     write_folder(tmp_path)
     ramp = np.tile(np.linspace(0, 65535, 8).astype(np.uint16), (8, 1))
     Image.fromarray(ramp).save(tmp_path / "test" / "ant" / "0.png")
@@ -88,7 +89,7 @@ def test_sixteen_bits_per_pixel_keep_their_greys(tmp_path):
     assert image[0, 0].tolist() == (ramp[0] // 257).tolist()
 
 
-def test_a_class_without_images_and_a_single_image_are_said(tmp_path):
+def test_a_class_without_images_and_a_single_image_are_said(tmp_path, write_folder):
     write_folder(tmp_path, n=1)
     (tmp_path / "train" / "cat").mkdir()
     with pytest.raises(ValueError, match="for the classes cat"):
@@ -157,26 +158,30 @@ TRANSPARENT = {
 }
 
 
-def loaded(folder, name, content, **options):
-    """The image [3, 4, 4] that a file gives as the first of a folder's test images."""
-    if not (folder / "train").exists():
-        write_folder(folder, size=(4, 4))
-    (folder / "test" / "ant" / "0.png").unlink(missing_ok=True)
-    for old in (folder / "test" / "ant").glob("0 *"):
-        old.unlink()
-    (folder / "test" / "ant" / f"0 {name}").write_bytes(content)
-    return data.load("folder", folder, image_size=4, **options).test.images[0]
+@pytest.fixture(scope="session")
+def loaded(write_folder):
+    def make(folder, name, content, **options):
+        """The image [3, 4, 4] that a file gives as the first of a folder's test images."""
+        if not (folder / "train").exists():
+            write_folder(folder, size=(4, 4))
+        (folder / "test" / "ant" / "0.png").unlink(missing_ok=True)
+        for old in (folder / "test" / "ant").glob("0 *"):
+            old.unlink()
+        (folder / "test" / "ant" / f"0 {name}").write_bytes(content)
+        return data.load("folder", folder, image_size=4, **options).test.images[0]
+
+    return make
 
 
 @pytest.mark.parametrize("name", TRANSPARENT)
-def test_transparent_pixels_show_the_background(tmp_path, name):
+def test_transparent_pixels_show_the_background(tmp_path, name, loaded):
     on_white = loaded(tmp_path, name, TRANSPARENT[name])
     assert on_white.tolist() == [[[0, 255, 255, 0]] * 4] * 3
     on_orange = loaded(tmp_path, name, TRANSPARENT[name], background="#ff8000")
     assert on_orange[:, 0].tolist() == [[0, 255, 255, 0], [0, 128, 128, 0], [0, 0, 0, 0]]
 
 
-def test_a_picture_that_vanishes_on_its_background_is_refused(tmp_path):
+def test_a_picture_that_vanishes_on_its_background_is_refused(tmp_path, loaded):
     with pytest.raises(OSError, match=r"0 x\.png .*on the background #000000 it is one plain colour; choose another"):
         loaded(tmp_path, "x.png", TRANSPARENT["1 bit.png"], background="black")
     blank = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
@@ -212,7 +217,7 @@ STORED = {
 
 
 @pytest.mark.parametrize("name", STORED)
-def test_values_are_scaled_by_their_range(tmp_path, name):
+def test_values_are_scaled_by_their_range(tmp_path, name, loaded):
     assert loaded(tmp_path, name, STORED[name]).tolist() == [[EIGHT] * 4] * 3
 
 
@@ -232,12 +237,12 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-def test_values_of_unknown_range_are_refused(tmp_path, name):
+def test_values_of_unknown_range_are_refused(tmp_path, name, loaded):
     with pytest.raises(OSError, match=rf"^[^\n]*0 {re.escape(name)} cannot be read as an image \([^\n]*bits[^\n]*$"):
         loaded(tmp_path, name, UNKNOWN[name])
 
 
-def test_an_animation_gives_its_first_frame(tmp_path):
+def test_an_animation_gives_its_first_frame(tmp_path, loaded):
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime")]
     for kind in ("PNG", "WEBP", "TIFF"):
         content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], lossless=True)
@@ -249,7 +254,7 @@ def test_an_animation_gives_its_first_frame(tmp_path):
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_stand_upright(tmp_path, kind, orientation):
+def test_pictures_stand_upright(tmp_path, kind, orientation, loaded):
     pixels = np.zeros((4, 4, 3), np.uint8)
     pixels[:2], pixels[:, :2] = pixels[:2] + 200, pixels[:, :2] + 55
     upright = Image.fromarray(pixels)
@@ -264,7 +269,7 @@ def test_pictures_stand_upright(tmp_path, kind, orientation):
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG"])
 @pytest.mark.parametrize("exif", [b"garbage", b"", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff" + b"\1" * 40])
-def test_damaged_exif_hides_no_sound_pixels(tmp_path, kind, exif):
+def test_damaged_exif_hides_no_sound_pixels(tmp_path, kind, exif, loaded):
     picture = Image.new("RGB", (4, 4), (200, 100, 0))
     content = encoded(picture, kind, exif=b"Exif\0\0" + exif, **dict(lossless=True) if kind == "WEBP" else {})
     with warnings.catch_warnings(action="error"):
@@ -272,7 +277,7 @@ def test_damaged_exif_hides_no_sound_pixels(tmp_path, kind, exif):
     assert (image[:, 0, 0].int() - torch.tensor([200, 100, 0])).abs().max() < 4
 
 
-def test_a_flipped_bit_in_the_exif_of_a_png_file_hides_no_sound_pixels(tmp_path):
+def test_a_flipped_bit_in_the_exif_of_a_png_file_hides_no_sound_pixels(tmp_path, loaded):
     exif = Image.Exif()
     exif[0x0112] = 6
     content = bytearray(encoded(Image.new("RGB", (4, 4), (200, 100, 0)), "PNG", exif=exif))
@@ -280,7 +285,7 @@ def test_a_flipped_bit_in_the_exif_of_a_png_file_hides_no_sound_pixels(tmp_path)
     assert loaded(tmp_path, "x.png", bytes(content))[:, 0, 0].tolist() == [200, 100, 0]
 
 
-def test_exif_damaged_elsewhere_still_turns_the_picture(tmp_path):
+def test_exif_damaged_elsewhere_still_turns_the_picture(tmp_path, loaded):
     exif = Image.Exif()
     exif[0x0112] = 6
     content = bytearray(exif.tobytes())
@@ -293,7 +298,7 @@ def test_exif_damaged_elsewhere_still_turns_the_picture(tmp_path):
 # --- what lies in a folder ---
 
 
-def test_what_systems_leave_in_folders_is_left_out(tmp_path):
+def test_what_systems_leave_in_folders_is_left_out(tmp_path, write_folder):
     write_folder(tmp_path, size=(8, 8))
     clean = data.load("folder", tmp_path, image_size=8)
     picture = (tmp_path / "test" / "ant" / "0.png").read_bytes()
@@ -308,7 +313,7 @@ def test_what_systems_leave_in_folders_is_left_out(tmp_path):
         assert data.load("folder", tmp_path, image_size=8).fingerprint == clean.fingerprint
 
 
-def test_endings_in_capitals_and_folders_in_folders_are_read(tmp_path):
+def test_endings_in_capitals_and_folders_in_folders_are_read(tmp_path, write_folder):
     write_folder(tmp_path)
     clean = data.load("folder", tmp_path)
     for part in ("train", "test"):
@@ -319,7 +324,7 @@ def test_endings_in_capitals_and_folders_in_folders_are_read(tmp_path):
     assert data.load("folder", tmp_path).fingerprint == clean.fingerprint
 
 
-def test_a_class_of_unread_files_is_named_with_the_endings_that_are_read(tmp_path):
+def test_a_class_of_unread_files_is_named_with_the_endings_that_are_read(tmp_path, write_folder):
     write_folder(tmp_path)
     for file in (tmp_path / "train" / "bee").iterdir():
         file.rename(file.with_suffix(".gif"))
@@ -330,7 +335,7 @@ def test_a_class_of_unread_files_is_named_with_the_endings_that_are_read(tmp_pat
     assert "images end in .jpg, .jpeg, .png" in str(told.value) and ".webp" in str(told.value)
 
 
-def test_single_files_that_are_not_used_are_counted_and_named_once(tmp_path, capsys):
+def test_single_files_that_are_not_used_are_counted_and_named_once(tmp_path, capsys, write_folder):
     write_folder(tmp_path)
     for name in ("ant/notes.txt", "bee/x.gif", "stray.png"):
         (tmp_path / "train" / name).write_bytes(b"")
@@ -345,7 +350,7 @@ def test_single_files_that_are_not_used_are_counted_and_named_once(tmp_path, cap
     assert said == [f"warning: {sentence}"]
 
 
-def test_links_and_pipes_neither_hang_nor_multiply_images(tmp_path):
+def test_links_and_pipes_neither_hang_nor_multiply_images(tmp_path, write_folder):
     images, elsewhere = tmp_path / "images", tmp_path / "elsewhere"
     write_folder(images)
     elsewhere.mkdir()
@@ -362,7 +367,7 @@ def test_links_and_pipes_neither_hang_nor_multiply_images(tmp_path):
     assert "pipe.png" in str(told[0].message)
 
 
-def test_what_is_not_a_promised_format_reaches_no_interpreter(tmp_path, monkeypatch):
+def test_what_is_not_a_promised_format_reaches_no_interpreter(tmp_path, monkeypatch, loaded):
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("the interpreter was called"))
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n%%EndComments\nshowpage\n%%EOF\n"
     for file in (content, encoded(Image.new("P", (4, 4)), "GIF")):
@@ -373,7 +378,7 @@ def test_what_is_not_a_promised_format_reaches_no_interpreter(tmp_path, monkeypa
 # --- streamed ---
 
 
-def test_a_streamed_split_works_where_processes_start_anew(tmp_path):
+def test_a_streamed_split_works_where_processes_start_anew(tmp_path, write_folder):
     """As on macOS and Windows, where what a worker needs is pickled."""
     write_folder(tmp_path)
     code = """
@@ -393,7 +398,7 @@ if __name__ == "__main__":
     assert done.stdout == "True\n", done.stderr
 
 
-def test_a_streaming_process_that_is_killed_is_said(tmp_path, monkeypatch):
+def test_a_streaming_process_that_is_killed_is_said(tmp_path, monkeypatch, write_folder):
     write_folder(tmp_path)
     monkeypatch.setattr("mixer.data.MEMORY_LIMIT", 100)
     streamed = data.load("folder", tmp_path)
@@ -402,7 +407,7 @@ def test_a_streaming_process_that_is_killed_is_said(tmp_path, monkeypatch):
         list(streamed.test.batches(torch.arange(12), 4))
 
 
-def test_streamed_images_that_change_or_move_are_told_apart(tmp_path, monkeypatch):
+def test_streamed_images_that_change_or_move_are_told_apart(tmp_path, monkeypatch, write_folder):
     monkeypatch.setattr("mixer.data.MEMORY_LIMIT", 100)
     before = data.load("folder", write_folder(tmp_path / "one")).fingerprint
     (tmp_path / "one").rename(tmp_path / "two")
@@ -415,7 +420,7 @@ def test_streamed_images_that_change_or_move_are_told_apart(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("shuffle", ["none", "patches", "global"])
-def test_a_new_picture_is_prepared_as_in_training(tmp_path, shuffle):
+def test_a_new_picture_is_prepared_as_in_training(tmp_path, shuffle, write_folder):
     """On pictures that are not square, are turned, and are transparent, over a background that is not the default."""
     write_folder(tmp_path, n=20, size=(30, 21))
     exif = Image.Exif()

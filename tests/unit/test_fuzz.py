@@ -3,8 +3,6 @@
 `make fuzz` draws many more: hypothesis' profile "long".
 """
 
-import json
-import random
 import shutil
 import time
 
@@ -13,14 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mixer import checkpoint, data, shipped_weights
+from mixer import checkpoint, data
 from mixer.cli.options import make_parser
-from mixer.widgets import ConvolutionTwin, MixerFlow, PatchExplorer, TokenMixingExplorer
-from tests.browser import PAYLOAD, Tab, write_page
-from tests.helpers import small_model, write_folder
-from tests.test_checkpoint import ABOUT
-from tests.test_command import QUICK, history, say, start, weights, without_times
 
+QUICK = ["--n_layers", "1", "--n_channel", "8", "--n_hidden", "8", "--num_threads", "1"]
+ABOUT = dict(mean=[0.3], std=[0.25], class_names=["a", "b", "c"])
 IS_LONG = settings.get_current_profile_name() == "long"
 SENTENCE = r"^[^\n]+$"
 
@@ -46,7 +41,7 @@ values = st.one_of(st.sampled_from(WORDS), st.integers(-4, 40).map(str), st.inte
 
 @times(60, 3000)
 @given(given_options=st.lists(st.tuples(st.sampled_from(OPTIONS), st.none() | values), max_size=4))
-def test_any_options_are_taken_or_refused_in_a_sentence(folder, given_options):
+def test_any_options_are_taken_or_refused_in_a_sentence(folder, given_options, say):
     """All of the command but the training itself."""
     argv = [word for option in given_options for word in option if word is not None and "\0" not in word]
     with pytest.MonkeyPatch.context() as patch:
@@ -62,7 +57,7 @@ def test_any_options_are_taken_or_refused_in_a_sentence(folder, given_options):
 
 @times(2, 50)
 @given(moment=st.floats(0, 1))
-def test_a_run_killed_at_any_moment_resumes_bit_for_bit(folder, moment):
+def test_a_run_killed_at_any_moment_resumes_bit_for_bit(folder, moment, say, start, history, weights, without_times):
     options = [*QUICK, "--batch_size", "16", "--n_epochs", "12"]
     if not (folder / "whole").exists():
         assert say(*options, "--out", folder / "whole") == 0
@@ -95,7 +90,7 @@ def damaged(content: bytes, draw) -> bytes:
 
 @times(150, 5000)
 @given(drawn=st.data())
-def test_any_damaged_checkpoint_is_refused_in_a_sentence(folder, drawn):
+def test_any_damaged_checkpoint_is_refused_in_a_sentence(folder, drawn, small_model):
     path = folder / "m.safetensors"
     if not path.exists():
         checkpoint.save(path, small_model(), ABOUT)
@@ -108,7 +103,7 @@ def test_any_damaged_checkpoint_is_refused_in_a_sentence(folder, drawn):
 
 @times(60, 2000)
 @given(drawn=st.data())
-def test_any_damaged_image_is_read_or_refused_in_a_sentence(folder, drawn):
+def test_any_damaged_image_is_read_or_refused_in_a_sentence(folder, drawn, write_folder):
     images = folder / "images"
     if not images.exists():
         write_folder(images, n=2)
@@ -127,7 +122,7 @@ def test_any_damaged_image_is_read_or_refused_in_a_sentence(folder, drawn):
 @given(
     height=st.integers(-2, 70), width=st.integers(-2, 70), patch_size=st.integers(-2, 70), channels=st.integers(0, 4)
 )
-def test_any_sizes_make_a_model_or_a_sentence(height, width, patch_size, channels):
+def test_any_sizes_make_a_model_or_a_sentence(height, width, patch_size, channels, small_model):
     changes = dict(image_size=(height, width), patch_size=patch_size, n_image_channel=channels)
     try:
         model = small_model(**changes)
@@ -135,45 +130,3 @@ def test_any_sizes_make_a_model_or_a_sentence(height, width, patch_size, channel
         assert "\n" not in str(error)
     else:
         assert model(torch.zeros(1, channels, height, width)).shape == (1, 3)
-
-
-# ------------------------------------------------------------------------------------------------- figures in a page
-
-IMAGES = torch.arange(3 * 64, dtype=torch.uint8).reshape(3, 1, 8, 8)
-FIGURES = {
-    "PatchExplorer": lambda: PatchExplorer(IMAGES[0], 2),
-    "TokenMixingExplorer": lambda: TokenMixingExplorer(shipped_weights("digits-1"), IMAGES, n_steps=2),
-    "MixerFlow": lambda: MixerFlow(shipped_weights("digits-1"), IMAGES),
-    "ConvolutionTwin": lambda: ConvolutionTwin(shipped_weights("digits-1"), IMAGES),
-}
-ODD = [None, -1, 0, 2, 1e308, "", "word", [], [1, [2]], {}, {"base64": "AA"}, {"base64": "%"}, True]
-
-
-def change(state, chance: random.Random) -> None:
-    """Put something odd in one place of a nested state, or leave it out."""
-    places = list(state) if isinstance(state, dict) else range(len(state))
-    place = chance.choice(places)
-    if isinstance(state[place], (dict, list)) and state[place] and chance.random() < 0.7:
-        change(state[place], chance)
-    elif isinstance(state, dict) and chance.random() < 0.2:
-        del state[place]
-    else:
-        state[place] = chance.choice(ODD)
-
-
-@pytest.mark.parametrize("kind", FIGURES)
-def test_any_damaged_state_is_shown_or_named_in_a_sentence(browser, tmp_path, kind):
-    """No error in the console, no hang, and the sentence in the figure's own place."""
-    path = write_page(tmp_path / "page.html", FIGURES[kind]())
-    html = path.read_text(encoding="utf-8")
-    payload = PAYLOAD.search(html)[1]
-    tab = Tab(browser)
-    for seed in range(400 if IS_LONG else 15):
-        stored = json.loads(payload)
-        change(stored["state"], random.Random(seed))
-        path.write_text(html.replace(payload, json.dumps(stored).replace("<", "\\u003c")), encoding="utf-8")
-        page = tab.open(path)
-        said = page.locator("[role=alert]").all_inner_texts()
-        assert (len(said) == 1 and "\n" not in said[0]) or page.locator(".mx canvas, .mx svg").count(), seed
-        assert tab.problems == [], seed
-    tab.page.close()

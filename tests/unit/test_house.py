@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "mixer"
+PACKAGE = Path(__file__).parents[2] / "mixer"
 FILES = sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".js"))
 
 

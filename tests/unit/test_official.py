@@ -32,26 +32,6 @@ def generated(name="mixer_s32_224"):
     return model
 
 
-def as_official(model):
-    """timm's parameters under the names and in the layouts of the official files."""
-    arrays = {}
-    for name, p in model.state_dict().items():
-        value = p.numpy()
-        if value.ndim == 4:
-            value = value.transpose(2, 3, 1, 0)  # OIHW → HWIO
-        elif value.ndim == 2:
-            value = value.T
-        is_norm = "norm" in name
-        name = name.replace("stem.proj", "stem").replace("blocks.", "MixerBlock_")
-        name = name.replace("norm1", "LayerNorm_0").replace("norm2", "LayerNorm_1")
-        name = name.replace("mlp_tokens", "token_mixing").replace("mlp_channels", "channel_mixing")
-        name = name.replace("fc1", "Dense_0").replace("fc2", "Dense_1")
-        name = name.replace("weight", "scale" if is_norm else "kernel")
-        name = "pre_head_layer_norm" + name.removeprefix("norm") if name.startswith("norm") else name
-        arrays[name.replace(".", "/")] = value
-    return arrays
-
-
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parity_with_timm_of_each_published_size(name):
     theirs = generated(name)
@@ -66,7 +46,7 @@ def test_parity_with_timm_of_each_published_size(name):
         assert (ours(images) - theirs(images)).abs().max() < 1e-5
 
 
-def test_an_official_file_gives_the_same_model(tmp_path):
+def test_an_official_file_gives_the_same_model(tmp_path, as_official):
     theirs = generated()
     np.savez(tmp_path / "mixer.npz", **as_official(theirs))
     ours = from_official(tmp_path / "mixer.npz")
@@ -77,7 +57,7 @@ def test_an_official_file_gives_the_same_model(tmp_path):
         assert torch.equal(ours.state_dict()[name], p), name
 
 
-def test_names_of_the_official_file_are_those_of_its_code():
+def test_names_of_the_official_file_are_those_of_its_code(as_official):
     names = set(as_official(generated()))
     assert {
         "stem/kernel",
@@ -230,7 +210,7 @@ def saved(path, **arrays):
     return path
 
 
-def test_official_files_in_other_forms(tmp_path):
+def test_official_files_in_other_forms(tmp_path, as_official):
     theirs, path = small(), tmp_path / "mixer.npz"
     arrays = as_official(theirs)
     expected = from_official(saved(path, **arrays))
@@ -282,7 +262,7 @@ def test_an_archive_larger_than_it_looks_is_refused_unread(tmp_path):
         from_official(path)
 
 
-def test_damaged_archives_are_refused_in_one_sentence(tmp_path):
+def test_damaged_archives_are_refused_in_one_sentence(tmp_path, as_official):
     path = tmp_path / "damaged.npz"
     content = bytearray(saved(path, **as_official(small(embed_dim=2))).read_bytes())
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': "
@@ -305,7 +285,7 @@ def test_damaged_archives_are_refused_in_one_sentence(tmp_path):
     assert n_refused > 80  # few bytes do not matter
 
 
-def test_encrypted_and_unknown_compression(tmp_path):
+def test_encrypted_and_unknown_compression(tmp_path, as_official):
     path = saved(tmp_path / "mixer.npz", **as_official(small()))
     content = path.read_bytes()
     for offset_local, offset_central, value in ((6, 8, b"\x01\x00"), (8, 10, b"\x63\x00")):

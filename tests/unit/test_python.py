@@ -5,13 +5,14 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from tests.conftest import ROOT
-from tests.test_folder import write_folder
+ROOT = Path(__file__).parents[2]
+
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 
@@ -81,7 +82,7 @@ def test_an_environment_of_another_python_is_made_anew(make, tmp_path, version):
     assert not (tmp_path / ".venv").exists()
 
 
-def test_a_plain_script_streams_its_images(tmp_path):
+def test_a_plain_script_streams_its_images(tmp_path, write_folder):
     """Python 3.14 starts workers that run the script again, unless it is written for that."""
     write_folder(tmp_path / "images")
     (tmp_path / "script.py").write_text(

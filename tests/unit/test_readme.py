@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ from PIL import Image
 from timm.models.mlp_mixer import MlpMixer
 
 from mixer import load_checkpoint
-from tests.conftest import ROOT
-from tests.test_official import as_official
+
+ROOT = Path(__file__).parents[2]
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
 SMALL = "num_classes=5, img_size=32, patch_size=8, num_blocks=2, embed_dim=24"
@@ -24,7 +25,7 @@ PLACED = {
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, as_official):
     """A folder of pictures in two colours, a new picture, and an official file."""
     random = np.random.default_rng(0)
     for part, n in (("train", 24), ("test", 6)):

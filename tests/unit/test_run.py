@@ -12,7 +12,9 @@ import torch
 
 from mixer import checkpoint
 from mixer.cli.state import check_tensors
-from tests.test_command import QUICK, ROOT, history, say, start, weights, without_times
+
+ROOT = Path(__file__).parents[2]
+QUICK = ["--n_layers", "1", "--n_channel", "8", "--n_hidden", "8", "--num_threads", "1"]
 
 LONG = [*QUICK, "--n_epochs", "3000", "--precision", "fp32"]
 
@@ -23,17 +25,21 @@ def wait_for_epoch(process):
         assert process.poll() is None, process.stderr.read()
 
 
-def assert_continues(out, tmp_path, n_epochs):
-    """A resumed run ends with the weights and the history of one that nothing interrupted."""
-    assert say("--resume", out, "--n_epochs", n_epochs) == 0
-    assert say(*QUICK, "--precision", "fp32", "--n_epochs", n_epochs, "--out", tmp_path / "whole") == 0
-    assert without_times(history(out)) == without_times(history(tmp_path / "whole"))
-    whole, parts = weights(tmp_path / "whole"), weights(out)
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+@pytest.fixture(scope="session")
+def assert_continues(say, weights, history, without_times):
+    def make(out, tmp_path, n_epochs):
+        """A resumed run ends with the weights and the history of one that nothing interrupted."""
+        assert say("--resume", out, "--n_epochs", n_epochs) == 0
+        assert say(*QUICK, "--precision", "fp32", "--n_epochs", n_epochs, "--out", tmp_path / "whole") == 0
+        assert without_times(history(out)) == without_times(history(tmp_path / "whole"))
+        whole, parts = weights(tmp_path / "whole"), weights(out)
+        assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+    return make
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_every_signal_that_ends_a_process_saves_first(tmp_path, name):
+def test_every_signal_that_ends_a_process_saves_first(tmp_path, name, start, assert_continues):
     out, number = tmp_path / "run", getattr(signal, name)
     process = start(*LONG, "--out", out)
     wait_for_epoch(process)
@@ -58,7 +64,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     assert process.returncode == 128 + signal.SIGTERM
 
 
-def test_two_processes_stop_after_the_same_step(tmp_path):
+def test_two_processes_stop_after_the_same_step(tmp_path, history):
     """torchrun hands on Ctrl-C; both processes save one state, from which the run goes on."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launch, ROOT / "train.py", *LONG, "--out", tmp_path / "run"]
@@ -78,7 +84,7 @@ def test_two_processes_stop_after_the_same_step(tmp_path):
     assert [record["epoch"] for record in history(tmp_path / "run")] == list(range(1, n_done + 3))
 
 
-def test_a_second_process_in_a_folder_gets_a_sentence(tmp_path, capsys):
+def test_a_second_process_in_a_folder_gets_a_sentence(tmp_path, capsys, say, start, assert_continues):
     out = tmp_path / "run"
     process = start(*LONG, "--out", out)
     wait_for_epoch(process)
@@ -117,7 +123,7 @@ def test_a_saved_file_keeps_its_mode_and_follows_no_link(tmp_path):
     assert (path.read_bytes(), path.stat().st_mode & 0o777, other.read_text()) == (b"new", 0o600, "untouched")
 
 
-def test_a_run_that_diverges_keeps_its_last_good_checkpoint(tmp_path, capsys):
+def test_a_run_that_diverges_keeps_its_last_good_checkpoint(tmp_path, capsys, say):
     out = tmp_path / "run"
     assert say(*QUICK, "--n_epochs", 1, "--lr", "1e38", "--out", out) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]
@@ -129,7 +135,7 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(tmp_path, capsys):
     assert checkpoint.read(out / "checkpoint.safetensors")[1]["options"]["lr"] == 0.003
 
 
-def test_weights_that_are_no_numbers_are_never_saved(tmp_path, monkeypatch, capsys):
+def test_weights_that_are_no_numbers_are_never_saved(tmp_path, monkeypatch, capsys, say):
     """A loss that is still a number, and weights that are none: as after the last step before Ctrl-C."""
     out = tmp_path / "run"
     assert say(*QUICK, "--n_epochs", 1, "--out", out) == 0
@@ -157,23 +163,27 @@ def stored(out, change=None, tensors=None):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, say):
     """A finished run by the recipe that stores most."""
     out = tmp_path_factory.mktemp("finished") / "run"
     assert say(*QUICK, "--recipe", "strong", "--n_epochs", 1, "--out", out) == 0
     return out
 
 
-def assert_refused(finished, tmp_path, capsys, change=None, tensors=None):
-    out = tmp_path / "run"
-    out.mkdir()
-    for name in ("checkpoint.safetensors", "history.jsonl"):
-        (out / name).write_bytes((finished / name).read_bytes())
-    stored(out, change, tensors)
-    before = (out / "checkpoint.safetensors").read_bytes()
-    assert say("--resume", out, "--n_epochs", 2) == 2
-    assert capsys.readouterr().err.count("\n") == 1
-    assert (out / "checkpoint.safetensors").read_bytes() == before
+@pytest.fixture(scope="session")
+def assert_refused(say):
+    def make(finished, tmp_path, capsys, change=None, tensors=None):
+        out = tmp_path / "run"
+        out.mkdir()
+        for name in ("checkpoint.safetensors", "history.jsonl"):
+            (out / name).write_bytes((finished / name).read_bytes())
+        stored(out, change, tensors)
+        before = (out / "checkpoint.safetensors").read_bytes()
+        assert say("--resume", out, "--n_epochs", 2) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+        assert (out / "checkpoint.safetensors").read_bytes() == before
+
+    return make
 
 
 TENSORS = {
@@ -193,7 +203,7 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("tensors", TENSORS.values(), ids=TENSORS)
-def test_a_tensor_of_the_state_that_does_not_fit_is_refused(finished, tmp_path, capsys, tensors):
+def test_a_tensor_of_the_state_that_does_not_fit_is_refused(finished, tmp_path, capsys, tensors, assert_refused):
     assert_refused(finished, tmp_path, capsys, tensors=tensors)
 
 
@@ -209,7 +219,7 @@ FIELDS = {
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in FIELDS.items() for value in values])
-def test_a_field_of_the_state_that_does_not_fit_is_refused(finished, tmp_path, capsys, name, value):
+def test_a_field_of_the_state_that_does_not_fit_is_refused(finished, tmp_path, capsys, name, value, assert_refused):
     assert_refused(finished, tmp_path, capsys, change=lambda about: about.update({name: value}))
 
 
@@ -218,7 +228,7 @@ OPTIONS |= dict(batch_size=[0, 2**40], recipe=["best"], seed=[-1, "1"], device=[
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in OPTIONS.items() for value in values])
-def test_a_stored_option_that_does_not_fit_is_refused(finished, tmp_path, capsys, name, value):
+def test_a_stored_option_that_does_not_fit_is_refused(finished, tmp_path, capsys, name, value, assert_refused):
     assert_refused(finished, tmp_path, capsys, change=lambda about: about["options"].update({name: value}))
 
 
@@ -235,7 +245,7 @@ HISTORY = {
 
 
 @pytest.mark.parametrize(("damage", "missing"), HISTORY.values(), ids=HISTORY)
-def test_a_history_that_lost_epochs_says_which(tmp_path, capsys, damage, missing):
+def test_a_history_that_lost_epochs_says_which(tmp_path, capsys, damage, missing, say, history, without_times):
     """The last record comes from the checkpoint."""
     out = tmp_path / "run"
     assert say(*QUICK, "--n_epochs", 3, "--out", out) == 0
@@ -250,7 +260,7 @@ def test_a_history_that_lost_epochs_says_which(tmp_path, capsys, damage, missing
     assert [r for r in without_times(history(out)) if r["epoch"] == 3] == without_times(whole)[2:]
 
 
-def test_a_history_with_an_epoch_twice_is_damaged(tmp_path, capsys):
+def test_a_history_with_an_epoch_twice_is_damaged(tmp_path, capsys, say):
     out = tmp_path / "run"
     assert say(*QUICK, "--n_epochs", 2, "--out", out) == 0
     lines = (out / "history.jsonl").read_text().splitlines()
@@ -260,7 +270,7 @@ def test_a_history_with_an_epoch_twice_is_damaged(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("end", ["| true", ">&-", "2>&-", ">&- 2>&-", "> /dev/full", "2> /dev/full"])
-def test_output_that_cannot_be_written_does_not_end_the_training(tmp_path, end):
+def test_output_that_cannot_be_written_does_not_end_the_training(tmp_path, end, history):
     command = " ".join(
         map(str, [sys.executable, ROOT / "train.py", *QUICK, "--n_epochs", 3, "--out", tmp_path / "run"])
     )
@@ -270,7 +280,7 @@ def test_output_that_cannot_be_written_does_not_end_the_training(tmp_path, end):
     assert "test_accuracy" in checkpoint.read(tmp_path / "run" / "checkpoint.safetensors")[1]["metrics"]
 
 
-def test_a_full_disk_is_named_and_the_result_is_printed(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_named_and_the_result_is_printed(tmp_path, monkeypatch, capsys, say):
     out = tmp_path / "run"
     original = os.fsync
 
@@ -289,7 +299,7 @@ def test_a_full_disk_is_named_and_the_result_is_printed(tmp_path, monkeypatch, c
     assert not list(out.glob(".*.unfinished"))
 
 
-def test_what_a_killed_saver_left_is_cleared(tmp_path):
+def test_what_a_killed_saver_left_is_cleared(tmp_path, say):
     out = tmp_path / "run"
     assert say(*QUICK, "--n_epochs", 1, "--out", out) == 0
     (out / f".checkpoint.safetensors.00ff{checkpoint.UNFINISHED}").write_bytes(b"half")
@@ -297,7 +307,7 @@ def test_what_a_killed_saver_left_is_cleared(tmp_path):
     assert sorted(path.name for path in out.iterdir()) == [".lock", "checkpoint.safetensors", "history.jsonl"]
 
 
-def test_too_many_threads_and_a_folder_that_is_not_utf8(tmp_path, monkeypatch, capsys):
+def test_too_many_threads_and_a_folder_that_is_not_utf8(tmp_path, monkeypatch, capsys, say):
     monkeypatch.chdir(tmp_path)
     assert say(*QUICK[:-2], "--num_threads", 100_000, "--out", "run") == 2
     assert "--num_threads is 100000; choose from 1 to" in capsys.readouterr().err

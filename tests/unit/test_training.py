@@ -19,7 +19,6 @@ from mixer.devices import choose_device, choose_precision
 from mixer.recipe import RECIPES, Recipe, choose_recipe, make_optimisers, parameter_groups
 from mixer.regularisation import stochastic_depth
 from mixer.training import Trainer
-from tests.helpers import small_data, small_model
 
 AFFINE = Recipe(3, 8, 1e-2, weight_decay=0.1, warm_up=0.2, label_smoothing=0.1, clip=0.5, affine=1.0, ema=0.9)
 PHOTOGRAPHS = replace(
@@ -27,13 +26,17 @@ PHOTOGRAPHS = replace(
 )
 
 
-def trainer(recipe, seed=1, model=None, **options):
-    """A run on small images; where the recipe crops, they count as photographs."""
-    data = small_data(name="folder" if recipe.padding else "small")
-    return Trainer(model or small_model(), data, recipe, seed, "cpu", "fp32", **options)
+@pytest.fixture(scope="session")
+def trainer(small_data, small_model):
+    def make(recipe, seed=1, model=None, **options):
+        """A run on small images; where the recipe crops, they count as photographs."""
+        data = small_data(name="folder" if recipe.padding else "small")
+        return Trainer(model or small_model(), data, recipe, seed, "cpu", "fp32", **options)
+
+    return make
 
 
-def test_the_seed_recipe_is_plain_adam():
+def test_the_seed_recipe_is_plain_adam(small_model, small_data, trainer):
     """The published recipe by PyTorch's own Adam, step by step, on the same batches."""
     ours, theirs = small_model(), small_model()
     data = small_data()
@@ -72,7 +75,7 @@ def test_seed_recipe_is_that_of_the_origin():
 @pytest.mark.parametrize(
     "recipe", [Recipe(30, 16, 1e-2), choose_recipe("strong", n_epochs=30, batch_size=16, padding=0)]
 )
-def test_it_learns(recipe):
+def test_it_learns(recipe, trainer):
     history = list(trainer(recipe))
     assert [record["epoch"] for record in history] == list(range(1, 31))
     assert history[-1]["validation_accuracy"] > 0.9 > history[0]["validation_accuracy"]
@@ -80,7 +83,7 @@ def test_it_learns(recipe):
     assert all(math.isfinite(value) for record in history for value in record.values())
 
 
-def test_record_of_the_first_epoch_is_true():
+def test_record_of_the_first_epoch_is_true(small_model, small_data, trainer):
     """With one batch and a vanishing rate the record must be what evaluate gives for the untrained model."""
     model, data = small_model(), small_data()
     before = evaluate(model, data, data.train)
@@ -96,7 +99,7 @@ def weights(model):
 
 @pytest.mark.parametrize("recipe", [Recipe(3, 8), AFFINE, PHOTOGRAPHS], ids=["seed", "affine", "photographs"])
 @pytest.mark.parametrize("stop_at", [1, 4, 5, 7, 10, 14])
-def test_a_run_stopped_at_any_step_continues_bit_for_bit(recipe, stop_at):
+def test_a_run_stopped_at_any_step_continues_bit_for_bit(recipe, stop_at, trainer):
     unbroken = trainer(recipe)
     records = list(unbroken)
     first = trainer(recipe)
@@ -118,7 +121,7 @@ def test_a_run_stopped_at_any_step_continues_bit_for_bit(recipe, stop_at):
     assert [[r[k] for k in keys] for r in early + late] == [[r[k] for k in keys] for r in records]
 
 
-def test_the_seed_decides_and_nothing_else_does():
+def test_the_seed_decides_and_nothing_else_does(trainer):
     one, two, other = trainer(PHOTOGRAPHS), trainer(PHOTOGRAPHS), trainer(PHOTOGRAPHS, seed=2)
     torch.manual_seed(123)
     expected = torch.rand(1)
@@ -132,7 +135,7 @@ def test_the_seed_decides_and_nothing_else_does():
     assert not torch.equal(weights(one.model), weights(other.model))
 
 
-def test_every_step_draws_its_own_augmentation(monkeypatch):
+def test_every_step_draws_its_own_augmentation(monkeypatch, trainer):
     seeds = []
 
     def record(images, generator, *changes):
@@ -144,7 +147,7 @@ def test_every_step_draws_its_own_augmentation(monkeypatch):
     assert len(seeds) == len(set(seeds)) == 15
 
 
-def test_digits_are_turned_and_photographs_cropped_and_mirrored(monkeypatch):
+def test_digits_are_turned_and_photographs_cropped_and_mirrored(monkeypatch, small_model, small_data):
     changes = []
 
     def record(images, generator, *change):
@@ -158,7 +161,7 @@ def test_digits_are_turned_and_photographs_cropped_and_mirrored(monkeypatch):
     assert changes == [(0, False, 0.5), (2, True, 0.0)]
 
 
-def test_the_model_is_the_running_mean_of_what_is_trained():
+def test_the_model_is_the_running_mean_of_what_is_trained(trainer):
     run = trainer(AFFINE)
     mean = weights(run.model).clone()
     assert run.learner is not run.model
@@ -177,7 +180,7 @@ def test_the_model_is_the_running_mean_of_what_is_trained():
     assert not torch.allclose(weights(run.model), weights(run.learner), atol=1e-3)
 
 
-def test_stochastic_depth_skips_blocks_keeps_their_mean_and_ends():
+def test_stochastic_depth_skips_blocks_keeps_their_mean_and_ends(small_model):
     model, images = small_model(n_layers=2).train(), torch.randn(1, 1, 4, 4).expand(4000, -1, -1, -1)
     whole = model.forward_intermediates(images)[1]
     seen = []
@@ -199,7 +202,7 @@ def test_stochastic_depth_skips_blocks_keeps_their_mean_and_ends():
     assert torch.allclose(update.mean(dim=0), expected.mean(dim=0), atol=0.15 * expected.abs().max().item())
 
 
-def test_muon_trains_the_mixing_matrices_and_adam_the_rest():
+def test_muon_trains_the_mixing_matrices_and_adam_the_rest(small_model):
     model = small_model()
     muon, adam = make_optimisers(model, replace(RECIPES["strong"], muon_lr=0.02), fused=True)
     names = {id(p): name for name, p in model.named_parameters()}
@@ -210,12 +213,12 @@ def test_muon_trains_the_mixing_matrices_and_adam_the_rest():
     assert all(group["weight_decay"] == 0.2 for group in muon.param_groups)
 
 
-def test_the_convolutional_twin_trains_by_the_strong_recipe():
+def test_the_convolutional_twin_trains_by_the_strong_recipe(small_model, trainer):
     run = trainer(choose_recipe("strong", n_epochs=30, batch_size=16, padding=0), model=to_convolution(small_model()))
     assert list(run)[-1]["validation_accuracy"] > 0.8
 
 
-def test_compiled_training_gives_the_same_weights(monkeypatch):
+def test_compiled_training_gives_the_same_weights(monkeypatch, trainer):
     original, compiled = torch.compile, []
     monkeypatch.setattr(torch, "compile", lambda model: compiled.append(model) or original(model, backend="eager"))
     plain, fast = trainer(AFFINE), trainer(AFFINE, compile=True)
@@ -225,7 +228,7 @@ def test_compiled_training_gives_the_same_weights(monkeypatch):
     assert torch.allclose(weights(plain.model), weights(fast.model), atol=1e-5)
 
 
-def test_rate_warms_up_and_falls():
+def test_rate_warms_up_and_falls(trainer):
     run = trainer(Recipe(10, 8, lr=1.0, warm_up=0.2))
     rates = [run.learning_rate(step) for step in range(50)]
     assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
@@ -234,7 +237,7 @@ def test_rate_warms_up_and_falls():
     assert 0 < rates[-1] < 0.01
 
 
-def test_only_the_weights_of_linear_layers_decay():
+def test_only_the_weights_of_linear_layers_decay(small_model):
     model = small_model()
     decayed, others = (group["params"] for group in parameter_groups(model, 0.1))
     names = {id(p): name for name, p in model.named_parameters()}
@@ -243,7 +246,7 @@ def test_only_the_weights_of_linear_layers_decay():
     assert len(decayed) + len(others) == len(list(model.parameters()))
 
 
-def test_predict_leaves_the_model_as_it_was():
+def test_predict_leaves_the_model_as_it_was(small_model, small_data):
     model, data = small_model().train(), small_data()
     logits = predict(model, data, data.test, batch_size=5)
     assert model.training
@@ -253,7 +256,7 @@ def test_predict_leaves_the_model_as_it_was():
     assert result["loss"] == pytest.approx(F.cross_entropy(logits, data.test.labels).item())
 
 
-def test_a_loss_that_is_no_number_is_said():
+def test_a_loss_that_is_no_number_is_said(trainer):
     with pytest.raises(FloatingPointError, match="the loss is no longer a number in epoch 1; choose a smaller lr"):
         list(trainer(Recipe(1, 8, lr=1e30)))
 
@@ -273,12 +276,12 @@ def test_automatic_precision_on_a_cpu(monkeypatch, native):
     assert choose_precision("auto", torch.device("cpu")) == (torch.bfloat16 if native else torch.float32)
 
 
-def test_bf16_trains_on_the_cpu():
+def test_bf16_trains_on_the_cpu(small_model, small_data):
     run = Trainer(small_model(), small_data(), Recipe(20, 16, 1e-2), 1, "cpu", "bf16")
     assert list(run)[-1]["validation_accuracy"] > 0.9
 
 
-def test_bad_choices():
+def test_bad_choices(small_model, small_data):
     with pytest.raises(ValueError, match="device 'tpu' is not known; choose auto, cpu"):
         choose_device("tpu")
     with pytest.raises(ValueError, match="device 'cuda:99' is not on this machine"):
@@ -300,7 +303,7 @@ def test_bad_choices():
         fit(small_model(), small_data(), epochs=3)
 
 
-def test_digits_reach_98_percent():
+def test_digits_reach_98_percent(small_model):
     """The default run of the command, as a chapter would call it."""
     digits = load("digits")
     model = small_model(1, n_layers=3, n_channel=48, n_hidden=64, n_output=10, image_size=8)
@@ -308,7 +311,7 @@ def test_digits_reach_98_percent():
     assert evaluate(model, digits, digits.test)["accuracy"] >= 0.98
 
 
-def test_the_running_mean_takes_over_the_statistics_of_batch_norm():
+def test_the_running_mean_takes_over_the_statistics_of_batch_norm(small_data, trainer):
     data = small_data()
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
     trainer = Trainer(model, data, Recipe(2, 8, 1e-2, ema=0.9))
@@ -317,7 +320,7 @@ def test_the_running_mean_takes_over_the_statistics_of_batch_norm():
     assert model[1].running_mean.abs().sum() > 0
 
 
-def test_a_run_goes_on_in_another_precision():
+def test_a_run_goes_on_in_another_precision(trainer):
     """Begun in float32, resumed in float16, whose gradients are scaled, and back: Colab's GPUs differ."""
     plain, scaled = (trainer(replace(AFFINE, n_epochs=4)) for _ in range(2))
     scaled.scaler = torch.amp.GradScaler("cpu")  # as choose_precision("auto") makes it on a GPU before Ampere
@@ -334,7 +337,7 @@ WHOLE = choose_recipe("strong", n_epochs=1, batch_size=8, random_augment=True, c
 
 @pytest.mark.parametrize("recipe", [Recipe(1, 8), WHOLE, replace(WHOLE, padding=0)], ids=["seed", "strong", "affine"])
 @pytest.mark.parametrize("twin", [False, True])
-def test_no_tensor_of_a_step_is_left_on_the_cpu(monkeypatch, recipe, twin):
+def test_no_tensor_of_a_step_is_left_on_the_cpu(monkeypatch, recipe, twin, small_model, small_data):
     """A step on torch's meta device, which refuses tensors of another device, as a GPU would."""
     monkeypatch.setattr("mixer.training.choose_device", torch.device)
     monkeypatch.setattr("mixer.training.autocast", lambda *_: nullcontext())  # torch has none for meta
@@ -348,7 +351,7 @@ def test_no_tensor_of_a_step_is_left_on_the_cpu(monkeypatch, recipe, twin):
 
 
 @pytest.mark.parametrize("shuffle", ["none", "patches", "global"])
-def test_prediction_and_analysis_follow_the_device(monkeypatch, shuffle):
+def test_prediction_and_analysis_follow_the_device(monkeypatch, shuffle, small_model, small_data):
     monkeypatch.setattr("mixer.training.autocast", lambda *_: nullcontext())
     data, model = small_data().shuffled(shuffle, 2), small_model().to("meta")
     for network in (model, to_convolution(model)):
@@ -366,12 +369,16 @@ def test_prediction_and_analysis_follow_the_device(monkeypatch, shuffle):
     assert {t.device.type for t in found} == {"meta"}
 
 
-def changed(part, **changes):
-    """The small data set with one split changed."""
-    data = small_data()
-    split = getattr(data, part)
-    new = Split(changes.get("images", lambda x: x)(split.images), changes.get("labels", lambda x: x)(split.labels))
-    return replace(data, **{part: new})
+@pytest.fixture(scope="session")
+def changed(small_data):
+    def make(part, **changes):
+        """The small data set with one split changed."""
+        data = small_data()
+        split = getattr(data, part)
+        new = Split(changes.get("images", lambda x: x)(split.images), changes.get("labels", lambda x: x)(split.labels))
+        return replace(data, **{part: new})
+
+    return make
 
 
 WRONG = {
@@ -388,7 +395,7 @@ WRONG = {
 
 @pytest.mark.parametrize("part", ["train", "validation", "test"])
 @pytest.mark.parametrize(("changes", "sentence"), WRONG.values(), ids=WRONG)
-def test_data_that_do_not_fit_are_refused_before_anything_is_learned(part, changes, sentence):
+def test_data_that_do_not_fit_are_refused_before_anything_is_learned(part, changes, sentence, small_model, changed):
     data, model = changed(part, **changes), small_model()
     before = weights(model).clone()
     with pytest.raises(ValueError, match=sentence):
@@ -398,7 +405,7 @@ def test_data_that_do_not_fit_are_refused_before_anything_is_learned(part, chang
     assert torch.equal(weights(model), before)
 
 
-def test_a_model_that_does_not_fit_is_refused():
+def test_a_model_that_does_not_fit_is_refused(small_model, small_data):
     data = small_data()
     for model, sentence in [
         (small_model(n_output=2), "from 0 to 1"),
@@ -424,7 +431,7 @@ def test_a_model_that_does_not_fit_is_refused():
     assert len(fit(frozen, data, n_epochs=1, device="cpu", precision="fp32")) == 1
 
 
-def test_a_seed_of_numpy_is_the_same_seed():
+def test_a_seed_of_numpy_is_the_same_seed(trainer):
     runs = [trainer(PHOTOGRAPHS, seed=seed) for seed in (3, np.int64(3))]
     for run in runs:
         list(run)

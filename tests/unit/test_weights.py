@@ -11,7 +11,7 @@ import pytest
 from mixer import checkpoint, data, evaluate, load_checkpoint, pretrained, shipped_weights
 from mixer.cli import release
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FILES = sorted(pretrained.WEIGHTS.glob("*.safetensors"))
 PLACES = [Path(os.environ.get("MIXER_DATA", ROOT / "data")), ROOT.parent / "shared" / "data"]
 
