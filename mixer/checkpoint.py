@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
-from torch import Tensor
+from torch import Tensor, nn
 
 from mixer.config import MixerConfig
 from mixer.data import normalise, pixel_order
@@ -90,10 +90,10 @@ def check_loadable(model: MLPMixer) -> None:
     """Raise ValueError unless the model is the one that its configuration makes, apart from its numbers."""
     if not isinstance(model, MLPMixer) or type(model).forward is not MLPMixer.forward:
         raise ValueError(f"a {type(model).__name__} cannot be saved, only an MLPMixer; see from_convolution for a twin")
+    if not isinstance(model.layers, nn.ModuleList | nn.Sequential):
+        raise ValueError(f"layers is {type(model.layers).__name__} and should be ModuleList, for instance layers[:1]")
     if any(tensor.is_meta for tensor in model.state_dict().values()):
-        raise ValueError(
-            "the model is on the meta device, where it has no weights; move it with to_empty and load some"
-        )
+        raise ValueError("the model is on the meta device, where it has no weights; load some before it is saved")
     with torch.device("meta"):
         loaded = MLPMixer(**model.config)
 

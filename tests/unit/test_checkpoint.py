@@ -303,6 +303,7 @@ CHANGES = [
     (replaced("per_patch.linear", nn.Linear(8, 6)), "per_patch.linear is .*in_features=8.* should be .*in_features=4"),
     (replaced("patches.patch_size", 4), "patches is .*patch_size=4.* should be .*patch_size=2"),
     (replaced("layers", nn.ModuleList()), "n_layers is 0"),
+    (lambda model: setattr(model, "layers", model.layers[0]), "layers is MixerLayer and should be ModuleList"),
     (replaced("layers.0.token_mixing.fc1", nn.Linear(4, 9)), "token_mixing.fc1 is .*out_features=9.* should be"),
     (replaced("layers.0.token_mixing.gelu", nn.ReLU()), r"token_mixing.gelu is ReLU\(\) and should be GELU"),
     (replaced("layers.0.token_mixing.norm.eps", 0.1), "token_mixing.norm is .*eps=0.1.* should be .*eps=1e-05"),
