@@ -44,7 +44,8 @@ test-latest:
 	_build/latest/bin/python -m pytest -q $(PARALLEL) $(NBVAL) book
 
 fuzz: .venv/.installed browser  # bad input, drawn by chance, for a quarter of an hour
-	$(BIN)/python -m pytest -q --timeout=0 --hypothesis-profile=long tests/unit/test_fuzz.py tests/browser/test_fuzz_figures.py
+	$(BIN)/python -m pytest -q --timeout=0 --hypothesis-profile=long tests/unit/test_fuzz.py tests/unit/test_fuzz_runs.py \
+		tests/browser/test_fuzz_figures.py
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

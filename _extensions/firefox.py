@@ -28,6 +28,7 @@ PREFERENCES = {
     "datareporting.policy.dataSubmissionEnabled": False,
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
+    "security.fileuri.strict_origin_policy": True,  # as for a reader; remote control relaxes it
     "services.settings.server": "data:,",
     "toolkit.telemetry.server": "data:,",
 }

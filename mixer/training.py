@@ -192,7 +192,7 @@ class Trainer:
             epoch, start = self.epoch + 1, time.perf_counter()
             n_before = self.step % self.steps_per_epoch * self.recipe.batch_size
             self.train_epoch()
-            if self.epoch == epoch and self.n_processes > 1:
+            if self.n_processes > 1:  # also in the middle of an epoch, so that the first one can save the whole
                 torch.distributed.all_reduce(self.sums)
             loss, n_correct = self.sums.tolist()  # waits for the device
             seconds = time.perf_counter() - start

@@ -3,9 +3,6 @@
 `make fuzz` draws many more: hypothesis' profile "long".
 """
 
-import shutil
-import time
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -53,26 +50,6 @@ def test_any_options_are_taken_or_refused_in_a_sentence(folder, given_options, s
     assert status in (0, 2), argv
     said = "".join(printed).strip()
     assert status == 0 or (said.startswith("train.py: ") and len(said.splitlines()) == 1), said
-
-
-@times(2, 50)
-@given(moment=st.floats(0, 1))
-def test_a_run_killed_at_any_moment_resumes_bit_for_bit(folder, moment, say, start, history, weights, without_times):
-    options = [*QUICK, "--batch_size", "16", "--n_epochs", "12"]
-    if not (folder / "whole").exists():
-        assert say(*options, "--out", folder / "whole") == 0
-    out = folder / "killed"
-    shutil.rmtree(out, ignore_errors=True)
-    process = start(*options, "--out", out)
-    while not (out / "checkpoint.safetensors").exists():
-        time.sleep(0.01)
-    time.sleep(1.5 * moment)
-    process.kill()
-    process.communicate()
-    assert say("--resume", out) == 0
-    assert without_times(history(out)) == without_times(history(folder / "whole"))
-    whole, parts = weights(folder / "whole"), weights(out)
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
 # ----------------------------------------------------------------------------------------------------------- files
