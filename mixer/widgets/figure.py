@@ -18,6 +18,8 @@ import traitlets
 from PIL import Image
 from torch import Tensor
 
+from mixer.widgets.modules import join
+
 FOLDER = Path(__file__).parent
 NO_SCRIPTS = "This is a still picture. Where scripts run, in the built book or in Jupyter, the figure is alive."
 
@@ -38,7 +40,7 @@ class LiveFigure(anywidget.AnyWidget):
 
     def __init_subclass__(cls, **options):
         if "MODULE" in cls.__dict__:  # not in the subclasses that ipywidgets makes for single objects
-            cls._esm = source("shared.js") + "\n" + source(cls.MODULE)
+            cls._esm = join(FOLDER, cls.MODULE)
         super().__init_subclass__(**options)
 
     def still(self) -> tuple[np.ndarray, str]:

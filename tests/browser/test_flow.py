@@ -17,7 +17,10 @@ ABOUT = dict(mean=[0.3], std=[0.25], class_names=["top", "second", HOSTILE])
 IMPORT = """async () => {
   const { module, state } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
   const view = ({ base64 }) => new DataView(Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0)).buffer);
-  const m = await import(URL.createObjectURL(new Blob([module], { type: "text/javascript" })));
+  const names = `colour, drawMap, erf, forward, gelu, geluSlope, halves, imageToPatches, influence, layerNorm, linear,
+    spectrum, unpack`;
+  const text = `${module}export { ${names} };`;
+  const m = await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
   const floats = (tensors) => Object.fromEntries(Object.entries(tensors).map(([k, v]) => [k, Float32Array.from(v)]));
   Object.assign(window, { m, state, view, floats });
 }"""
