@@ -55,7 +55,7 @@ def _download(name: str, source: type, data_dir: Path, archives: dict[Path, str]
     except Exception as error:  # torchvision raises many kinds, for a network that fails and for damaged files
         if all(file.is_file() for file in files):
             return  # in a folder that is read-only, or some are damaged, which is said when they are read
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         reason = f"{altered[0]} is damaged, {reason}" if altered else reason
         raise OSError(
             f"{name} is not in {data_dir} and its download failed ({reason}); check the network, name the folder that "
