@@ -62,7 +62,7 @@ def reads_as(kind: Callable | tuple, value: object) -> bool:
     if kind is bool:
         return type(value) is bool
     try:
-        return kind(str(value)) == value
+        return kind(str(value)) == value or value != value  # nan is a float; the recipe refuses it
     except (ValueError, argparse.ArgumentTypeError):
         return False
 
