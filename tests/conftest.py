@@ -22,6 +22,7 @@ from mixer.data import DataSet, Split
 ROOT = Path(__file__).parents[1]
 SIZES = dict(n_layers=1, n_channel=6, n_hidden=5, n_output=3, image_size=4, patch_size=2, n_image_channel=1)
 settings.register_profile("long")  # the fuzzers draw more
+os.environ["no_proxy"] = "127.0.0.1"  # the tests' own servers are on this machine
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(1)  # the models are tiny: a second thread only waits for the first
 

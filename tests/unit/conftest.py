@@ -1,6 +1,7 @@
 """What the unit tests share: the command and its runs, and weights in the official layout."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +28,16 @@ def say():
 
 @pytest.fixture(scope="session")
 def start():
-    def make(*options, folder=ROOT):
-        """Run the command as a process of its own."""
-        command = [sys.executable, ROOT / "train.py", *map(str, options)]
-        return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    def heed_signals():
+        """As in a terminal: under nohup or in the background, a process inherits that some signals are ignored."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    def make(*options, folder=ROOT, python=()):
+        """Run the command as a process of its own, with options of Python's before it."""
+        command = [sys.executable, *python, ROOT / "train.py", *map(str, options)]
+        pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+        return subprocess.Popen(command, cwd=folder, preexec_fn=heed_signals, **pipes)
 
     return make
 

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -52,7 +51,6 @@ def test_an_interrupted_run_resumes_bit_for_bit(tmp_path, say, start, history, w
     process = start(*options, "--out", tmp_path / "parts")
     while process.stdout.readline()[:5] != "epoch":
         assert process.poll() is None
-    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
@@ -178,8 +176,9 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys, say):
 
 
 def test_interrupted_before_training_begins(tmp_path, start):
-    process = start("--out", tmp_path / "run")
-    time.sleep(0.5)
+    process = start("--out", tmp_path / "run", python=["-X", "importtime"])
+    while "numpy" not in process.stderr.readline():  # torch is being imported
+        assert process.poll() is None
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode in (130, -signal.SIGINT)

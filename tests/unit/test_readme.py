@@ -25,8 +25,8 @@ PLACED = {
 
 
 @pytest.fixture
-def place(tmp_path, as_official):
-    """A folder of pictures in two colours, a new picture, and an official file."""
+def place(tmp_path, as_official, say):
+    """A folder of pictures in two colours, a run trained on them, a new picture, and an official file."""
     random = np.random.default_rng(0)
     for part, n in (("train", 24), ("test", 6)):
         for channel, name in enumerate(("red", "green")):
@@ -36,6 +36,8 @@ def place(tmp_path, as_official):
                 pixels[..., channel] += 180
                 Image.fromarray(pixels).save(tmp_path / "pictures" / part / name / f"{i}.png")
     Image.fromarray(pixels).save(tmp_path / "new.jpg")
+    run = ["--dataset", "folder", "--data_dir", tmp_path / "pictures", "--out", tmp_path / "runs" / "folder"]
+    assert say(*run, "--n_layers", 1, "--n_channel", 8, "--n_hidden", 8, "--n_epochs", 1) == 0
     small = MlpMixer(num_classes=5, img_size=32, patch_size=8, num_blocks=2, embed_dim=24)
     np.savez(tmp_path / "Mixer-B_16.npz", **as_official(small))
     return tmp_path
