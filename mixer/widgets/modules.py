@@ -27,9 +27,9 @@ def join(folder: Path, name: str) -> str:
 
 
 def texts_of(folder: Path, name: str, owners: dict, exports: dict, above: tuple[str, ...]) -> list[str]:
-    """The texts of a module and of what it imports, in the order in which they stand; none where it is there already."""
+    """The texts of a module and of what it imports, in their order; none where it is there already."""
     if name in above:
-        raise ValueError(f"{name} imports itself through {' and '.join(above)}; move what both need to a file of its own")
+        raise ValueError(f"{name} imports itself through {' and '.join(above)}; move what both need to a third file")
     if name in exports:
         return []
     source = (folder / name).read_text(encoding="utf-8")
@@ -49,7 +49,7 @@ def check_names(name: str, other: str, names: list[str], exported: set[str]) -> 
     """Raise ValueError unless a file exports all that another imports from it."""
     for wanted in names:
         if wanted not in exported:
-            raise ValueError(f"{name} imports {wanted!r}, which {other} does not export; import it by the name it has there")
+            raise ValueError(f"{name} imports {wanted!r}, which {other} does not export; use the name it has there")
 
 
 def stripped(name: str, source: str, is_whole: bool) -> str:

@@ -304,7 +304,7 @@ def test_what_a_killed_saver_left_is_cleared(tmp_path, say):
     assert say(*QUICK, "--n_epochs", 1, "--out", out) == 0
     (out / f".checkpoint.safetensors.00ff{checkpoint.UNFINISHED}").write_bytes(b"half")
     assert say("--resume", out, "--n_epochs", 2) == 0
-    assert sorted(path.name for path in out.iterdir()) == [".lock", "checkpoint.safetensors", "history.jsonl"]
+    assert sorted(path.name for path in out.iterdir()) == ["checkpoint.safetensors", "history.jsonl"]
 
 
 def test_too_many_threads_and_a_folder_that_is_not_utf8(tmp_path, monkeypatch, capsys, say):
