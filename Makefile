@@ -36,6 +36,8 @@ fuzz: .venv/.installed browser  # bad input, drawn by chance, for a quarter of a
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/oxlint mixer/widgets
+	$(BIN)/oxfmt --check mixer/widgets
 
 linkcheck: .venv/.installed  # every address in the book, over the network; the report stays apart from the pages
 	$(BIN)/jupyter-book build . --builder linkcheck; found=$$?; mv _build/html/output.* _build; exit $$found
