@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 QUICK = ["--n_layers", "1", "--n_channel", "8", "--n_hidden", "8", "--num_threads", "1"]
 
 
+@pytest.mark.slow
 def test_bare_command_learns_the_digits(tmp_path, start, history):
     process = start("--n_epochs", 3, folder=tmp_path)
     stdout, stderr = process.communicate(timeout=300)
@@ -45,6 +46,7 @@ def test_runs_are_never_overwritten(tmp_path, monkeypatch, capsys, say):
     assert (tmp_path / "runs" / "digits" / "checkpoint.safetensors").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_bit_for_bit(tmp_path, say, start, history, weights, without_times):
     options = [*QUICK, "--recipe", "strong", "--batch_size", "16", "--n_epochs", "8"]
     assert say(*options, "--out", tmp_path / "whole") == 0
@@ -62,6 +64,7 @@ def test_an_interrupted_run_resumes_bit_for_bit(tmp_path, say, start, history, w
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_bit_for_bit(tmp_path, say, start, history, weights, without_times):
     options = [*QUICK, "--batch_size", "16", "--n_epochs", "6"]
     assert say(*options, "--out", tmp_path / "whole") == 0
@@ -88,6 +91,7 @@ def test_a_finished_run_can_be_continued_for_longer(tmp_path, capsys, say, histo
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [None, 100], ids=["in memory", "streamed"])
 def test_a_folder_of_images(tmp_path, monkeypatch, limit, write_folder, say):
     write_folder(tmp_path / "images", n=20)
@@ -101,6 +105,7 @@ def test_a_folder_of_images(tmp_path, monkeypatch, limit, write_folder, say):
     assert metadata["metrics"]["test_accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_the_module_is_the_same_command(tmp_path):
     command = [sys.executable, "-m", "mixer.train", "--n_epochs", "1", "--out", str(tmp_path / "run"), *QUICK]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False).returncode == 0
@@ -175,6 +180,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys, say):
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("train.py: ")
 
 
+@pytest.mark.slow
 def test_interrupted_before_training_begins(tmp_path, start):
     process = start("--out", tmp_path / "run", python=["-X", "importtime"])
     while "numpy" not in process.stderr.readline():  # torch is being imported
@@ -185,6 +191,7 @@ def test_interrupted_before_training_begins(tmp_path, start):
     assert not (tmp_path / "run" / "history.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_two_runs_started_at_once_get_a_folder_each(tmp_path, start):
     processes = [start(*QUICK, "--n_epochs", 1, "--seed", seed, folder=tmp_path) for seed in (1, 2)]
     for process in processes:
@@ -243,6 +250,7 @@ def test_an_evaluation_that_fails_loses_no_epoch(tmp_path, monkeypatch, capsys, 
     assert checkpoint.read(tmp_path / "run" / "checkpoint.safetensors")[1]["metrics"]["epoch"] == 1
 
 
+@pytest.mark.slow
 def test_a_terminal_that_cannot_write_every_letter(tmp_path):
     command = [sys.executable, ROOT / "train.py", *QUICK, "--n_epochs", "1", "--out", tmp_path / "Größe → 8"]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
@@ -250,6 +258,7 @@ def test_a_terminal_that_cannot_write_every_letter(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tmp_path, say, history, weights):
     options = ["--recipe", "strong", "--n_epochs", "2", "--num_threads", "1"]
     assert say(*options, "--out", tmp_path / "one") == 0
@@ -325,6 +334,7 @@ def test_figures_read_what_the_command_says_of_its_pixels(tmp_path, say):
             assert shown == images.shuffled(shuffle, 2).pixel_order.tolist()
 
 
+@pytest.mark.slow
 def test_compile_without_a_compiler_is_said_and_can_be_switched_off(tmp_path, say, weights):
     command = [sys.executable, ROOT / "train.py", *QUICK, "--n_epochs", "1", "--precision", "fp32"]
     bare = {**os.environ, "PATH": str(tmp_path), "CXX": "none", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}

@@ -170,6 +170,7 @@ print(len(load_data("mnist", sys.argv[1]).train))
 """
 
 
+@pytest.mark.slow
 def test_of_several_processes_one_downloads_and_the_others_wait(tmp_path, served, monkeypatch):
     write_mnist(served[0], monkeypatch, served[1])
     asked = []

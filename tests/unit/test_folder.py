@@ -378,6 +378,7 @@ def test_what_is_not_a_promised_format_reaches_no_interpreter(tmp_path, monkeypa
 # --- streamed ---
 
 
+@pytest.mark.slow
 def test_a_streamed_split_works_where_processes_start_anew(tmp_path, write_folder):
     """As on macOS and Windows, where what a worker needs is pickled."""
     write_folder(tmp_path)

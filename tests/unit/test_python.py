@@ -82,6 +82,7 @@ def test_an_environment_of_another_python_is_made_anew(make, tmp_path, version):
     assert not (tmp_path / ".venv").exists()
 
 
+@pytest.mark.slow
 def test_a_plain_script_streams_its_images(tmp_path, write_folder):
     """Python 3.14 starts workers that run the script again, unless it is written for that."""
     write_folder(tmp_path / "images")

@@ -43,6 +43,7 @@ def place(tmp_path, as_official, say):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
 def test_a_block_runs_alone(place, code):
     for large, small in PLACED.items():

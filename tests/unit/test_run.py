@@ -38,6 +38,7 @@ def assert_continues(say, weights, history, without_times):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_every_signal_that_ends_a_process_saves_first(tmp_path, name, start, assert_continues):
     out, number = tmp_path / "run", getattr(signal, name)
@@ -52,6 +53,7 @@ def test_every_signal_that_ends_a_process_saves_first(tmp_path, name, start, ass
     assert_continues(out, tmp_path, step // 21 + 2)
 
 
+@pytest.mark.slow
 def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     command = [sys.executable, ROOT / "train.py", *LONG, "--out", tmp_path / "run"]
     ignored = f"trap '' HUP; exec {' '.join(map(str, command))}"  # as nohup starts it
@@ -64,6 +66,7 @@ def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
     assert process.returncode == 128 + signal.SIGTERM
 
 
+@pytest.mark.slow
 def test_two_processes_stop_after_the_same_step(tmp_path, history):
     """torchrun hands on Ctrl-C; both processes save one state, from which the run goes on."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -84,6 +87,7 @@ def test_two_processes_stop_after_the_same_step(tmp_path, history):
     assert [record["epoch"] for record in history(tmp_path / "run")] == list(range(1, n_done + 3))
 
 
+@pytest.mark.slow
 def test_a_second_process_in_a_folder_gets_a_sentence(tmp_path, capsys, say, start, assert_continues):
     out = tmp_path / "run"
     process = start(*LONG, "--out", out)
@@ -98,6 +102,7 @@ def test_a_second_process_in_a_folder_gets_a_sentence(tmp_path, capsys, say, sta
     assert_continues(out, tmp_path, n_done + 1)
 
 
+@pytest.mark.slow
 def test_two_savers_on_one_path_leave_a_whole_file(tmp_path):
     path = tmp_path / "file"
     code = "import sys; from pathlib import Path; from mixer.checkpoint import write_whole\n"
@@ -269,6 +274,7 @@ def test_a_history_with_an_epoch_twice_is_damaged(tmp_path, capsys, say):
     assert "is damaged in line 2; repair it or move it away" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["| true", ">&-", "2>&-", ">&- 2>&-", "> /dev/full", "2> /dev/full"])
 def test_output_that_cannot_be_written_does_not_end_the_training(tmp_path, end, history):
     command = " ".join(

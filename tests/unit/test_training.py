@@ -303,6 +303,7 @@ def test_bad_choices(small_model, small_data):
         fit(small_model(), small_data(), epochs=3)
 
 
+@pytest.mark.slow
 def test_digits_reach_98_percent(small_model):
     """The default run of the command, as a chapter would call it."""
     digits = load("digits")

@@ -63,6 +63,7 @@ def test_it_is_small_and_complete(path):
     assert all(about[key] for key in ("data", "hardware", "seconds", "torch", "class_names"))
 
 
+@pytest.mark.slow
 def test_a_fresh_evaluation_agrees_with_the_header(path, images):
     model, about = load_checkpoint(path)
     shown = images(about["data_set"]).shuffled(about["shuffle"])
