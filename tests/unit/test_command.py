@@ -142,6 +142,10 @@ BAD = [
     (["7"], "unrecognized arguments: 7"),
     (["--lr", "1e30", "--n_epochs", "1"], "the loss is no longer a number in epoch 1"),
     (["--n_layers", "1000000"], "n_layers is 1,000,000; it must be a whole number of at most 10,000"),
+    (
+        ["--n_layers", "10000", "--n_channel", "4096"],
+        "a model of 7,927,392,522 parameters with 64 images per step needs at least",
+    ),
     (["--n_hidden", "2147483647"], "GiB; choose smaller sizes"),
     (["--dataset", "digits", "--batch_size", "9999", "--n_channel", "30000", "--n_hidden", "30000"], "1294 images"),
 ]
