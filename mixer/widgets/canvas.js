@@ -62,6 +62,12 @@ export function drawMap(canvas, values, rows, columns, limit = largest(values), 
   });
 }
 
+/** Draw all colours of weights, from the lowest to the highest, in 2·n + 1 steps. */
+export function drawRamp(canvas, n) {
+  const weights = Float32Array.from({ length: 2 * n + 1 }, (_, i) => i - n);
+  drawMap(canvas, weights, 1, weights.length);
+}
+
 /** Draw an image [C, H, W] of bytes, grey or in colour. */
 export function drawImage(canvas, image, [C, H, W]) {
   drawPixels(canvas, W, H, (data) => {

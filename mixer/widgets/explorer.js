@@ -1,6 +1,6 @@
 // TokenMixingExplorer: the hidden units of token mixing as maps, over layers, models and the time of training.
 
-import { describe, drawImage, drawMap, picture } from "./canvas.js";
+import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
 import { largest, product, readArrays, rowOf, spectrum } from "./numerics.js";
 import { choice, h, live, note, panel, playButton, put, row, say, slider, statusLine, timeRow, title } from "./page.js";
 import { makeSheet } from "./sheet.js";
@@ -16,8 +16,6 @@ const EXCITED =
   "Above: an image as the trained model sees it. Below: what each patch t contributes to unit u, " +
   "W₁[u, t] · LN(X)[t, c], in the channel c with the highest pre-activation. Under it: that pre-activation, the sum " +
   "of the contributions and the bias.";
-
-// ---------------------------------------------------------------------------------------------------- state
 
 /** Numbers stored as int8 with their scale, as float32. */
 const scaled = (numbers, scale) => new Float32Array(numbers).map((number) => number * scale);
@@ -68,22 +66,12 @@ function look(library, { label, step, layer, unit, order }) {
   const now = steps.includes(step) ? steps.indexOf(step) : steps.length - 1;
   const part = (name) => stored[`${m}.${name}`];
   const names = Object.keys(ORDERS);
-  return {
-    label,
-    layer,
-    unit,
-    order,
-    steps,
-    now,
-    inputs: mapsAt(library, part, now, layer, 0),
-    outputs: mapsAt(library, part, now, layer, 1),
-    units: [...rowOf(part("orders"), layer * names.length + names.indexOf(order), nUnits)],
-    bias: part("biases")[(now * nLayers + layer) * nUnits + unit],
-    excitation: (rank) => excitationAt(library, part, pixelOrder, layer, unit, rank),
-  };
+  const [inputs, outputs] = [0, 1].map((which) => mapsAt(library, part, now, layer, which));
+  const units = [...rowOf(part("orders"), layer * names.length + names.indexOf(order), nUnits)];
+  const bias = part("biases")[(now * nLayers + layer) * nUnits + unit];
+  const excitation = (rank) => excitationAt(library, part, pixelOrder, layer, unit, rank);
+  return { label, layer, unit, order, steps, now, inputs, outputs, units, bias, excitation };
 }
-
-// ---------------------------------------------------------------------------------------------------- facts
 
 function dot(a, b) {
   let sum = 0;
@@ -133,8 +121,6 @@ function strongest(power, rows, columns) {
   const [down, across] = cycles(power.indexOf(Math.max(...power)), rows, columns).map(Math.abs);
   return `${down} cycles down the grid and ${across} across`;
 }
-
-// ---------------------------------------------------------------------------------------------------- parts
 
 /** The choice of model, layer, order and unit. Each part of the figure is { el, draw }. */
 function makeControls(model, { nLayers, nUnits, models }, shown) {
@@ -196,12 +182,7 @@ function makeMap(name, kind, words, { rows, columns }) {
   const draw = ({ map, limit }, unit) => {
     const values = map(unit);
     drawMap(canvas, values, rows, columns, limit);
-    drawMap(
-      ramp,
-      Float32Array.from({ length: 65 }, (_, i) => i - 32),
-      1,
-      65,
-    );
+    drawRamp(ramp, 32);
     say(low, `−${limit.toPrecision(2)}`);
     say(high, `+${limit.toPrecision(2)}`);
     describe(canvas, `The ${kind} map of unit ${unit} has its ${extremes(values, columns)}.`);
@@ -223,11 +204,8 @@ function makeUnit({ rows, columns }, isPlaying) {
     output.draw(outputs, unit);
     const power = spectrum(map, rows, columns);
     const brightness = 255 / largest(power);
-    drawImage(
-      canvas,
-      power.map((value) => brightness * value),
-      [1, rows, columns],
-    );
+    const grey = power.map((value) => brightness * value);
+    drawImage(canvas, grey, [1, rows, columns]);
     describe(canvas, `The spectrum has most power at ${strongest(power, rows, columns)}.`);
     say(heading, `Unit ${unit} of layer ${layer}`);
     facts.setAttribute("aria-live", isPlaying() ? "off" : "polite"); // else every step that is played is read out
@@ -281,6 +259,4 @@ function build(model, box) {
   };
 }
 
-export default {
-  render: (view) => live(view, TRAITS, build),
-};
+export default { render: (view) => live(view, TRAITS, build) };

@@ -2,7 +2,7 @@
 
 import { makeBoard } from "./board.js";
 import { bytes, forward, imageToPatches, influence, largest, sizesOf, unpack } from "./numerics.js";
-import { drawImage, drawMap, describe, picture } from "./canvas.js";
+import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
 import { makeLayer } from "./layer.js";
 import { h, isDark, live, newId, note, panel, put, row, say, statusLine, tick, title } from "./page.js";
 
@@ -19,17 +19,17 @@ const DEFINITION =
   "h = W₁ · LN(X) + b₁. That is how strongly what is added to token t answers to a change of LN(X) at token s, for " +
   "this very image.";
 
-// ---------------------------------------------------------------------------------------------------- state
-
 /** An error, if the configuration is not that of the weights: with a wrong size a loop might not end. */
-function checkSizes({ n_layers, n_channel, n_image_channel, patch_size }, weights, nTokens) {
+function checkSizes(config, weights, nTokens) {
+  const { n_layers, n_channel, n_hidden_token, n_hidden_channel, n_image_channel, patch_size } = config;
   const length = (name) => weights[name]?.length;
-  const first = "layers.0.token_mixing.fc1";
   const right =
     n_channel === length("per_patch.linear.bias") &&
     n_channel * n_image_channel * patch_size ** 2 === length("per_patch.linear.weight") &&
     n_layers === Object.keys(weights).filter((name) => name.endsWith("token_mixing.fc1.bias")).length &&
-    nTokens * length(`${first}.bias`) === length(`${first}.weight`);
+    n_hidden_token === length("layers.0.token_mixing.fc1.bias") &&
+    n_hidden_channel === length("layers.0.channel_mixing.fc1.bias") &&
+    nTokens * n_hidden_token === length("layers.0.token_mixing.fc1.weight");
   if (!right) throw new Error("its sizes are not those of its weights");
 }
 
@@ -74,8 +74,6 @@ function agree(model, mixer, before) {
   return model.get("example");
 }
 
-// ---------------------------------------------------------------------------------------------------- parts
-
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 /** A bar for the probability of each class. */
@@ -99,21 +97,19 @@ function makeBars({ names }) {
 /** The stored images to choose from: radio buttons, each with a picture. */
 function makeGallery(model, { H, W, nExamples, example, caption }) {
   const name = newId();
-  const inputs = Array.from({ length: nExamples }, (_, i) => {
-    const choose = () => {
-      model.set("example", i);
-      put(model, "image", new DataView(example(i).buffer));
-    };
-    return h("input", { type: "radio", name, "aria-label": caption(i), onchange: choose });
-  });
-  const pictures = inputs.map((input, i) => {
+  const choose = (i) => {
+    model.set("example", i);
+    put(model, "image", new DataView(example(i).buffer));
+  };
+  const examples = Array.from({ length: nExamples }, (_, i) => {
+    const input = h("input", { type: "radio", name, "aria-label": caption(i), onchange: () => choose(i) });
     const canvas = h("canvas", { "aria-hidden": "true" });
     drawImage(canvas, example(i), [1, H, W]);
-    return h("label", { title: caption(i) }, input, canvas);
+    return { input, el: h("label", { title: caption(i) }, input, canvas) };
   });
-  const draw = (scene) => inputs.forEach((input, i) => (input.checked = i === scene.example));
+  const draw = (scene) => examples.forEach(({ input }, i) => (input.checked = i === scene.example));
   const legend = h("legend", { class: "mx-title" }, "Or choose a stored image");
-  return { el: h("fieldset", { class: "mx-gallery" }, legend, ...pictures), draw };
+  return { el: h("fieldset", { class: "mx-gallery" }, legend, ...examples.map(({ el }) => el)), draw };
 }
 
 /** One layer among the tables: a button that chooses it, and the switch of its token mixing. */
@@ -121,13 +117,8 @@ function makeLayerCard(model, i, size) {
   const canvas = h("canvas", { "aria-hidden": "true" });
   const look = { type: "button", "aria-label": `Look inside layer ${i}`, onclick: () => put(model, "layer", i) };
   const button = h("button", look, canvas);
-  const change = (on) =>
-    put(
-      model,
-      "mixing",
-      model.get("mixing").map((old, k) => (k === i ? on : old)),
-    );
-  const box = tick("token mixing", { change });
+  const changed = (on) => model.get("mixing").map((old, k) => (k === i ? on : old));
+  const box = tick("token mixing", { change: (on) => put(model, "mixing", changed(on)) });
   describe(box.input, `token mixing of layer ${i}`);
   return { el: panel("", title(`Layer ${i}`), button, note(size), box.el), canvas, button, box };
 }
@@ -165,12 +156,9 @@ function makeStrip(model, { config, shape, nTokens }) {
 /** The meaning of the colours of the tables. */
 function makeLegend() {
   const ramp = h("canvas", { class: "mx-ramp", "aria-hidden": "true" });
-  const shares = Array.from({ length: 41 }, (_, i) => i / 20 - 1);
   const el = note("Numbers below 0 ", ramp, " above 0; each table has its own scale, ± its largest number.");
-  return { el, draw: ({ dark }) => drawMap(ramp, shares, 1, shares.length, 1, dark) };
+  return { el, draw: () => drawRamp(ramp, 20) };
 }
-
-// ---------------------------------------------------------------------------------------------------- the figure
 
 /** The sources of the chosen token, in words. */
 function sourcesInWords(sizes, token, layer, mixing) {
@@ -218,6 +206,4 @@ function build(model, box) {
   };
 }
 
-export default {
-  render: (view) => live(view, TRAITS, build),
-};
+export default { render: (view) => live(view, TRAITS, build) };

@@ -46,11 +46,8 @@ function makeInfluence(model, { H, W, rows, columns, nTokens }) {
   const [width, height] = [canvas.width / columns, canvas.height / rows];
   const corner = (t) => [(t % columns) * width, Math.floor(t / columns) * height];
   const draw = ({ image, sizes, token: chosen, layer, sources }) => {
-    drawImage(
-      copy,
-      image.map((value) => DIM * value),
-      [1, H, W],
-    );
+    const dimmed = image.map((value) => DIM * value);
+    drawImage(copy, dimmed, [1, H, W]);
     const context = enlarge(copy, canvas);
     const limit = largest(sizes);
     sizes.forEach((size, t) => {

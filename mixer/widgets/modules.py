@@ -10,7 +10,8 @@ from pathlib import Path
 IMPORT = re.compile(r'^import \{([^{}]*)\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?function\b|class\b|const\b|let\b)", re.MULTILINE)
 DECLARED = re.compile(r"^(export )?(?:(?:async )?function\*?|class|const|let) ([\w$]+)", re.MULTILINE)
-LIST = re.compile(r"^(?:export )?(?:var\b|(?:const|let) [\[{]).*|^(?:const|let)[^;=(]*,.*", re.MULTILINE)
+UNNAMED = re.compile(r"^(?:var\b|(?:const|let) [\[{]).*|^(?:const|let) .*,$|^let [^=]*,.*", re.MULTILINE)
+DEFAULT = re.compile(r"^export default (?=\{)", re.MULTILINE)
 OTHER = re.compile(r"^.*\b(?:import|export)\b.*", re.MULTILINE)
 
 
@@ -27,9 +28,11 @@ def join(folder: Path, name: str) -> str:
 
 
 def texts_of(folder: Path, name: str, owners: dict, exports: dict, above: tuple[str, ...]) -> list[str]:
-    """The texts of a module and of what it imports, in their order; none where it is there already."""
+    """The texts of a module and of what it imports, in their order; none of a module that is there already."""
     if name in above:
-        raise ValueError(f"{name} imports itself through {' and '.join(above)}; move what both need to a third file")
+        raise ValueError(
+            f"{name} imports itself through {' and '.join(above)}; move what both need to a file of its own"
+        )
     if name in exports:
         return []
     source = (folder / name).read_text(encoding="utf-8")
@@ -49,17 +52,20 @@ def check_names(name: str, other: str, names: list[str], exported: set[str]) -> 
     """Raise ValueError unless a file exports all that another imports from it."""
     for wanted in names:
         if wanted not in exported:
-            raise ValueError(f"{name} imports {wanted!r}, which {other} does not export; use the name it has there")
+            raise ValueError(
+                f"{name} imports {wanted!r}, which {other} does not export; import it by the name it has there"
+            )
 
 
 def stripped(name: str, source: str, is_whole: bool) -> str:
     """The text of a module without its imports and exports; the default export stays in the one that others serve."""
     text = EXPORT.sub("", IMPORT.sub("", source))
-    rest = text.replace("\nexport default {\n", "\n", 1) if is_whole else text
-    for found in (OTHER.search(rest), LIST.search(rest)):
-        if found:
-            raise ValueError(
-                f"{name} says {found[0].strip()!r}, which joining does not understand; write "
-                'import { name } from "./file.js", or export or declare one function, class, const or let by its name'
-            )
+    rest, n_defaults = DEFAULT.subn("", text) if is_whole else (text, 1)
+    if n_defaults != 1:
+        raise ValueError(f"{name} exports no figure; end it with one statement that begins with export default {{")
+    for found in filter(None, (OTHER.search(rest), UNNAMED.search(rest))):
+        raise ValueError(
+            f"{name} says {found[0].strip()!r}, which joining does not understand; write "
+            'import { name } from "./file.js", or export or declare one function, class, const or let by its name'
+        )
     return text

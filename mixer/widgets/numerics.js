@@ -11,36 +11,29 @@ export const rowOf = (array, i, length) => array.subarray(i * length, (i + 1) * 
 /** The bytes of a DataView. */
 export const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
-/** The float16 numbers of a DataView, little-endian, as float32. */
-export function halves(view) {
-  const numbers = new Float32Array(view.byteLength / 2);
-  for (let i = 0; i < numbers.length; i++) {
-    const bits = view.getUint16(2 * i, true);
+/** Bits of float16 numbers, as float32. */
+export const fromHalves = (halves) =>
+  new Float32Array(halves).map((bits) => {
     const sign = bits & 0x8000 ? -1 : 1;
     const exponent = (bits >> 10) & 31;
     const fraction = bits & 1023;
     if (exponent === 31) throw new Error("a weight is not a finite number");
-    numbers[i] = exponent ? sign * 2 ** (exponent - 15) * (1 + fraction / 1024) : sign * 2 ** -24 * fraction;
-  }
-  return numbers;
-}
+    return exponent ? sign * 2 ** (exponent - 15) * (1 + fraction / 1024) : sign * 2 ** -24 * fraction;
+  });
 
-const TYPES = { float32: Float32Array, int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array };
+const TYPES = { float16: Uint16Array, float32: Float32Array, int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array };
 
 /** Arrays by name, from the bytes of a DataView and a list of [name, type, shape]; `what` they are, if they do not fit. */
 export function readArrays(view, sections, what = "weights") {
-  const sizes = sections.map(
-    ([, type, shape]) => product(shape) * (type === "float16" ? 2 : TYPES[type].BYTES_PER_ELEMENT),
-  );
-  if (view?.byteLength !== sizes.reduce((sum, size) => sum + size, 0))
-    throw new Error(`its ${what} are damaged or incomplete`);
+  const nBytes = sections.map(([, type, shape]) => product(shape) * TYPES[type].BYTES_PER_ELEMENT);
+  const total = nBytes.reduce((sum, n) => sum + n, 0);
+  if (view?.byteLength !== total) throw new Error(`its ${what} are damaged or incomplete`);
   let end = view.byteOffset;
-  return Object.fromEntries(
-    sections.map(([name, type], i) => {
-      const copy = view.buffer.slice(end, (end += sizes[i])); // aligned, as typed arrays must be
-      return [name, type === "float16" ? halves(new DataView(copy)) : new TYPES[type](copy)];
-    }),
-  );
+  const arrays = sections.map(([name, type], i) => {
+    const numbers = new TYPES[type](view.buffer.slice(end, (end += nBytes[i]))); // copied, as it must be aligned
+    return [name, type === "float16" ? fromHalves(numbers) : numbers];
+  });
+  return Object.fromEntries(arrays);
 }
 
 /** Tensors by name, from float16 and a list of [name, shape]. */
@@ -90,7 +83,7 @@ export function linear(x, weight, bias) {
   const n = x.length / nIn;
   const y = new Float32Array(n * nOut);
   for (let i = 0; i < n; i += 2)
-    for (let j = 0; j < nOut; j += 4) linearBlock(x, weight, bias, y, [i, Math.min(i + 1, n - 1)], j);
+    for (let j = 0; j < nOut; j += 4) linearBlock(x, weight, bias, y, i, Math.min(i + 1, n - 1), j);
   return y;
 }
 
@@ -100,14 +93,20 @@ export function linear(x, weight, bias) {
  * Each number that is read serves several products: more than twice as fast as one product at a time. Where weight has
  * fewer rows left, its last row is computed again in place of those missing.
  */
-function linearBlock(x, weight, bias, y, [i0, i1], j0) {
+function linearBlock(x, weight, bias, y, i0, i1, j0) {
   const nOut = bias.length;
   const nIn = weight.length / nOut;
   const j1 = Math.min(j0 + 1, nOut - 1);
   const j2 = Math.min(j0 + 2, nOut - 1);
   const j3 = Math.min(j0 + 3, nOut - 1);
-  let [a0, a1, a2, a3] = [bias[j0], bias[j1], bias[j2], bias[j3]];
-  let [b0, b1, b2, b3] = [a0, a1, a2, a3];
+  let a0 = bias[j0];
+  let a1 = bias[j1];
+  let a2 = bias[j2];
+  let a3 = bias[j3];
+  let b0 = a0;
+  let b1 = a1;
+  let b2 = a2;
+  let b3 = a3;
   for (let k = 0; k < nIn; k++) {
     const a = x[i0 * nIn + k];
     const b = x[i1 * nIn + k];
@@ -124,8 +123,14 @@ function linearBlock(x, weight, bias, y, [i0, i1], j0) {
     b2 += b * w2;
     b3 += b * w3;
   }
-  [y[i0 * nOut + j0], y[i0 * nOut + j1], y[i0 * nOut + j2], y[i0 * nOut + j3]] = [a0, a1, a2, a3];
-  [y[i1 * nOut + j0], y[i1 * nOut + j1], y[i1 * nOut + j2], y[i1 * nOut + j3]] = [b0, b1, b2, b3];
+  y[i0 * nOut + j0] = a0;
+  y[i0 * nOut + j1] = a1;
+  y[i0 * nOut + j2] = a2;
+  y[i0 * nOut + j3] = a3;
+  y[i1 * nOut + j0] = b0;
+  y[i1 * nOut + j1] = b1;
+  y[i1 * nOut + j2] = b2;
+  y[i1 * nOut + j3] = b3;
 }
 
 /** x [rows, columns] with its axes exchanged: [columns, rows]. */
@@ -191,11 +196,19 @@ function layersOf(config, weights) {
   return {
     norm: (x, name) => layerNorm(x, ...pair(name), length, config.eps),
     dense,
-    hidden: (x, name) => dense(x, name).map((value) => gelu(value, config.gelu)),
+    hidden(x, name) {
+      const y = dense(x, name);
+      for (let i = 0; i < y.length; i++) y[i] = gelu(y[i], config.gelu); // three times as fast as map
+      return y;
+    },
   };
 }
 
-const sum = (x, y) => x.map((value, i) => value + y[i]);
+/** y, with x added to it. */
+function addTo(y, x) {
+  for (let i = 0; i < y.length; i++) y[i] += x[i];
+  return y;
+}
 
 /**
  * The forward pass of a Mixer on one normalised image [C_in, H, W], with every result on the way.
@@ -213,10 +226,10 @@ export function forward(config, weights, image, mixing = []) {
     const channel = `layers.${i}.channel_mixing`;
     const normed = transpose(norm(x, `${token}.norm`), nTokens, nChannel); // [nChannel, nTokens]
     const units = (results[`${token}.hidden`] = hidden(normed, `${token}.fc1`)); // [nChannel, nHiddenToken]
-    if (mixing[i] !== false) x = sum(x, transpose(dense(units, `${token}.fc2`), nChannel, nTokens));
+    if (mixing[i] !== false) x = addTo(transpose(dense(units, `${token}.fc2`), nChannel, nTokens), x);
     results[token] = x;
     results[`${channel}.hidden`] = hidden(norm(x, `${channel}.norm`), `${channel}.fc1`); // [nTokens, nHiddenChannel]
-    x = results[channel] = sum(x, dense(results[`${channel}.hidden`], `${channel}.fc2`));
+    x = results[channel] = addTo(dense(results[`${channel}.hidden`], `${channel}.fc2`), x);
   }
   const normed = norm(x, "output.norm");
   const pooled = (results.pooled = new Float32Array(nChannel));

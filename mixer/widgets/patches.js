@@ -196,13 +196,9 @@ function build(model, box) {
     const [down, across] = [Math.floor(token / columns), token % columns];
     const scene = { P, rows, columns, nTokens, nPixels: C * P * P, token, down, across, stage: model.get("stage") };
     for (const part of [controls, whole, table, way]) part.draw(scene);
-    say(
-      facts,
-      `Token ${token}: the patch in row ${down}, column ${across} of the patch grid, and row ${token} of the table.`,
-    );
+    const cell = `row ${down}, column ${across} of the patch grid`;
+    say(facts, `Token ${token}: the patch in ${cell}, and row ${token} of the table.`);
   };
 }
 
-export default {
-  render: (view) => live(view, TRAITS, build),
-};
+export default { render: (view) => live(view, TRAITS, build) };

@@ -13,8 +13,6 @@ const COLOURS = [
   "Empty cells are not added yet; the frame marks the token that was added last.",
 ];
 
-// ---------------------------------------------------------------------------------------------------- numbers
-
 /** What does not change: the weights, the normalised tables, the images, and their sizes. */
 function readState(model) {
   const [counts, grid, shape] = ["counts", "grid", "shape"].map((name) => model.get(name));
@@ -59,36 +57,22 @@ function compute({ counts, grid, nTokens, W1, b1, normed }, [unit, channel, exam
   let sum = 0;
   const sums = Array.from(weights, (weight, t) => (sum += weight * column[t])); // of the first 1, 2, 3 … products
   const map = fold(column, grid);
-  const partial = (end) =>
-    fold(
-      weights.map((weight, t) => (t < end ? weight : 0)),
-      grid,
-    );
-  const rowSums = (kernel) => kernel.map((weightRow, y) => correlate([map[y]], [weightRow])[0][0]);
-  const totals = [nAdded ? sums[nAdded - 1] : 0, correlate(map, partial(nAdded))[0][0]];
+  const rowSumsOf = (kernel) => kernel.map((weightRow, y) => correlate([map[y]], [weightRow])[0][0]);
+  const added = weights.map((weight, t) => (t < nAdded ? weight : 0));
+  const kernel = fold(added, grid);
+  const rowSums = rowSumsOf(kernel);
+  const rowLimit = largest(rowSumsOf(fold(weights, grid)));
+  const totals = [nAdded ? sums[nAdded - 1] : 0, correlate(map, kernel)[0][0]];
   const biased = totals.map((total) => total + b1[unit]);
-  return {
-    column,
-    weights,
-    products,
-    sums,
-    totals,
-    biased,
-    rowSums: rowSums(partial(nAdded)),
-    rowLimit: largest(rowSums(partial(nTokens))),
-    activations: biased.map((value) => gelu(value, kind)),
-    bias: b1[unit],
-  };
+  const activations = biased.map((value) => gelu(value, kind));
+  return { column, weights, products, sums, rowSums, rowLimit, totals, bias: b1[unit], biased, activations };
 }
 
 /** A number as it is shown, to five decimals and with a true minus sign. */
-const shown = (x) =>
-  x
-    .toFixed(5)
-    .replace(/^-(?=.*[1-9])/, "−")
-    .replace("-", "");
-
-// ---------------------------------------------------------------------------------------------------- pictures
+function shown(x) {
+  const digits = Math.abs(x).toFixed(5);
+  return x < 0 && Number(digits) ? `−${digits}` : digits;
+}
 
 /** A number as a CSS colour. */
 const fill = (value, limit) => `rgb(${colour(value, limit, isDark())})`;
@@ -215,8 +199,6 @@ function makePicture({ shape, grid: [rows, columns], imageOf }) {
   return { el: h("div", { class: "mx-picture" }, canvas, frame), draw };
 }
 
-// ---------------------------------------------------------------------------------------------------- the figure
-
 /** A button that adds up the products one after the other. */
 function makePlay(model, nTokens) {
   const begin = () => model.get("n_added") === nTokens && put(model, "n_added", 0);
@@ -271,6 +253,4 @@ function build(model, box) {
   };
 }
 
-export default {
-  render: (view) => live(view, TRAITS, build),
-};
+export default { render: (view) => live(view, TRAITS, build) };

@@ -17,9 +17,8 @@ ABOUT = dict(mean=[0.3], std=[0.25], class_names=["top", "second", HOSTILE])
 IMPORT = """async () => {
   const { module, state } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
   const view = ({ base64 }) => new DataView(Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0)).buffer);
-  const names = `colour, drawMap, erf, forward, gelu, geluSlope, halves, imageToPatches, influence, layerNorm, linear,
-    spectrum, unpack`;
-  const text = `${module}export { ${names} };`;
+  const text = `${module}export { colour, drawMap, erf, forward, fromHalves, gelu, geluSlope, imageToPatches, influence,
+    layerNorm, linear, spectrum, unpack };`;
   const m = await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
   const floats = (tensors) => Object.fromEntries(Object.entries(tensors).map(([k, v]) => [k, Float32Array.from(v)]));
   Object.assign(window, { m, state, view, floats });
@@ -103,11 +102,11 @@ def assert_close(numbers, expected, tolerance):
 def test_halves_are_float16(js):
     patterns = np.arange(65_536, dtype=np.uint16)
     finite = patterns[np.isfinite(patterns.view(np.float16))]
-    code = "(bits) => Array.from(m.halves(new DataView(Uint16Array.from(bits).buffer)))"
+    code = "(bits) => Array.from(m.fromHalves(Uint16Array.from(bits)))"
     assert js(code, finite.tolist()) == finite.view(np.float16).astype(float).tolist()
     wrong = np.setdiff1d(patterns, finite).tolist()
     refused = """(wrong) => wrong.filter((bits) => {
-      try { m.halves(new DataView(Uint16Array.of(bits).buffer)) } catch { return true }
+      try { m.fromHalves(Uint16Array.of(bits)) } catch { return true }
     })"""
     assert js(refused, wrong) == wrong
 
@@ -493,6 +492,16 @@ def test_a_damaged_figure_says_so(tab, tmp_path, monkeypatch, trait, value, word
     monkeypatch.setattr(MixerFlow, "state", lambda self: damaged)
     page = tab.open(write_page(tmp_path / "page.html", figure))
     assert page.get_by_role("alert").inner_text() == f"This figure cannot come to life: {words}"
+
+
+@pytest.mark.parametrize("name", ["n_layers", "n_channel", "n_hidden_token", "n_hidden_channel", "n_image_channel"])
+def test_a_size_that_its_weights_do_not_have_is_named(tab, tmp_path, monkeypatch, name):
+    """A loop up to such a size would hardly end."""
+    figure = small_figure(tmp_path)
+    damaged = {**figure.state(), "config": {**figure.config, name: 1e308}}
+    monkeypatch.setattr(MixerFlow, "state", lambda self: damaged)
+    page = tab.open(write_page(tmp_path / "page.html", figure))
+    assert "its sizes are not those of its weights" in page.get_by_role("alert").inner_text()
 
 
 def test_a_damaged_image_says_so(page):
