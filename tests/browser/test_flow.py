@@ -495,7 +495,7 @@ def test_a_damaged_figure_says_so(tab, tmp_path, monkeypatch, trait, value, word
 
 
 @pytest.mark.parametrize("name", ["n_layers", "n_channel", "n_hidden_token", "n_hidden_channel", "n_image_channel"])
-def test_a_size_that_its_weights_do_not_have_is_named(tab, tmp_path, monkeypatch, name):
+def test_a_size_that_its_weights_do_not_have_is_named(tab, tmp_path, monkeypatch, name, small_figure):
     """A loop up to such a size would hardly end."""
     figure = small_figure(tmp_path)
     damaged = {**figure.state(), "config": {**figure.config, name: 1e308}}
