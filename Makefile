@@ -6,36 +6,53 @@ export OMP_NUM_THREADS := 1
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := $(wildcard mixer/*.py mixer/weights/* mixer/widgets/*) requirements.txt
+CODE := $(wildcard mixer/*.py mixer/cli/*.py mixer/weights/* mixer/widgets/*) requirements.txt
 PAGES := _config.yml _toc.yml $(wildcard _extensions/*.py book/*.ipynb book/*.md book/*.bib book/_static/*)
 
-.PHONY: book test test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights lock repository clean
+.PHONY: book test test-fast environment test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights lock repository clean
 
 book: _build/.built
 	@echo "The book is built. Open it in a browser:"
 	@echo "file://$(CURDIR)/_build/html/index.html"
 
+# Files of tests are spread over all cores; the chapters are executed, and what they print is compared.
+PARALLEL := --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval.cfg
+
+# PRECISION=fp32 or bf16 runs them as on a CPU without or with native bfloat16: tests/cpu/sitecustomize.py.
+# TESTS=tests/browser or another file or folder runs these alone.
 test: .venv/.installed browser
-	$(BIN)/python -m pytest -q
+	$(if $(PRECISION),MIXER_TEST_PRECISION=$(PRECISION) PYTHONPATH="$(CURDIR)/tests/cpu") \
+		$(BIN)/python -m pytest -q $(PARALLEL) $(NBVAL) $(or $(TESTS),book tests)
+
+test-fast: .venv/.installed  # the package alone, in a minute
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow" tests/unit
+
+environment: .venv/.installed  # not the code but what it was installed with: the locked versions, and all fit each other
+	$(BIN)/python -m pytest -q tests/environment.py
 
 # Every chapter as Colab would run it, from a bare runtime; then once more with the numpy of older runtimes.
 test-colab: .venv/.installed
-	$(BIN)/python -m tests.colab
-	$(BIN)/python -m tests.colab --numpy 1.26.4
+	$(BIN)/python tests/colab.py
+	$(BIN)/python tests/colab.py --numpy 1.26.4
 
 # The chapters with the newest versions that pyproject.toml allows, in an environment of their own.
 test-latest:
 	rm -rf _build/latest
 	$(PYTHON) -m venv _build/latest
 	_build/latest/bin/python -m pip install --quiet --editable . timm ipykernel nbval pytest pytest-timeout pytest-xdist
-	_build/latest/bin/python -m pytest -q book
+	_build/latest/bin/python -m pytest -q $(PARALLEL) $(NBVAL) book
 
 fuzz: .venv/.installed browser  # bad input, drawn by chance, for a quarter of an hour
-	$(BIN)/python -m pytest -q --numprocesses=0 --timeout=0 --hypothesis-profile=long tests/test_fuzz.py
+	$(BIN)/python -m pytest -q --timeout=0 --hypothesis-profile=long tests/unit/test_fuzz.py tests/unit/test_fuzz_runs.py \
+		tests/browser/test_fuzz_figures.py
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo  # which rooms of the package know which: pyproject.toml
+	$(BIN)/oxlint mixer/widgets
+	$(BIN)/oxfmt --check mixer/widgets
 
 linkcheck: .venv/.installed  # every address in the book, over the network; the report stays apart from the pages
 	$(BIN)/jupyter-book build . --builder linkcheck; found=$$?; mv _build/html/output.* _build; exit $$found
@@ -64,16 +81,23 @@ weights: .venv/.installed  # train the shipped weights anew: hours; goes on wher
 	$(BIN)/python -m mixer.cli.release --data_dir $(DATA)
 	$(BIN)/python benchmarks/shuffles.py $(DATA)/cifar10-jpeg
 
-# The tests need a Chromium: the system's, or else Playwright's own.
+# The tests need two browsers: a Chromium, the system's or else Playwright's own, and a Firefox.
+APT = $(if $(shell id -u | grep -x 0),,sudo -n) apt-get -qq
 browser: .venv/.installed
-	@$(BIN)/python -m tests.browser || (apt-get update -qq && apt-get install -y -qq chromium) \
-		|| (sudo -n apt-get update -qq && sudo -n apt-get install -y -qq chromium) || $(BIN)/playwright install --with-deps chromium
+	@$(BIN)/python -m _extensions.chromium || ($(APT) update && $(APT) install -y chromium && $(BIN)/python -m _extensions.chromium) \
+		|| $(BIN)/playwright install --with-deps chromium
+	@$(BIN)/python -m _extensions.firefox || ($(APT) update && $(APT) install -y firefox-esr) || $(BIN)/python -m _extensions.firefox
 
-# constraints.txt names every package of this environment, with its version: what was tested, on Python 3.11.
-lock: .venv/.installed
-	@sed -n '/^#/p' constraints.txt > constraints.new
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//; s/$$/ ; python_version == "3.11"/' >> constraints.new
-	mv constraints.new constraints.txt
+# constraints.txt names every package, in the newest version that fits requirements.txt on every Python and every system.
+# It leaves out what torch brings for a GPU: that differs from build to build, and torch names the versions itself.
+lock:
+	$(PYTHON) -m venv _build/lock
+	_build/lock/bin/python -m pip install --quiet uv
+	_build/lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-annotate --no-header \
+		requirements.txt > constraints.new
+	sed -i.old '/^#/!d' constraints.txt
+	sed '/^nvidia-/d; /^cuda-/d; /^triton/d' constraints.new >> constraints.txt
+	rm constraints.new constraints.txt.old
 
 # The address of the repository stands in _config.yml; what repeats it follows.
 OLD_URL := $(shell sed -n 's/^  url: //p' _config.yml)
@@ -86,7 +110,10 @@ clean:
 	rm -rf _build
 
 .venv/.installed: requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 15) else "$(PYTHON) is Python %d.%d, but \
+	the pinned packages need 3.11 to 3.14: name one of these, as in make book PYTHON=python3.14" % sys.version_info[:2])'
 	@echo "Making the environment in .venv: this takes a few minutes, once."
+	@test "$$($(BIN)/python -V 2>&1)" = "$$($(PYTHON) -V 2>&1)" || rm -rf .venv  # one of another Python is made anew
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps --editable .

@@ -1,4 +1,4 @@
-"""Sphinx extension: the last changes to the finished pages, so that they open quietly and read well aloud."""
+"""Sphinx extension: changes to finished pages, for fewer requests and for screen readers."""
 
 import re
 from pathlib import Path

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pypdf import PdfReader
 
-from tests.browser import Tab, started
+from _extensions.chromium import Tab, started
 
 # The chapters, each with the id by which the table of contents refers to it: a mark stands before each.
 CHAPTERS = """[...document.querySelectorAll("[id^='document-'] + section")].map(({ id, firstElementChild }) => {

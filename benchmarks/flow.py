@@ -15,8 +15,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the browser of the tests
 
 import mixer
+from _extensions.chromium import Tab, started, write_page
 from mixer.widgets.flow import MixerFlow
-from tests.browser import Tab, started, write_page
 
 N_DRAWS = 300
 N_WARM = 50  # draws before the browser has compiled the code, counted apart

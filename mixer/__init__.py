@@ -1,5 +1,6 @@
 """MLP-Mixer: the model, its convolutional twin, data, training and checkpoints."""
 
+from mixer.checkpoint import classify
 from mixer.checkpoint import load as load_checkpoint
 from mixer.checkpoint import save as save_checkpoint
 from mixer.convolution import ConvolutionalMixer, from_convolution, to_convolution
@@ -36,6 +37,7 @@ __all__ = [
     "TokenMixingMLP",
     "Trainer",
     "augment",
+    "classify",
     "evaluate",
     "fit",
     "from_convolution",

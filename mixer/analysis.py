@@ -46,11 +46,6 @@ def neighbour_correlation(maps: Tensor) -> float:
     return (products / squares.sqrt().clamp_min(1e-12)).item()
 
 
-def spectra(maps: Tensor) -> Tensor:
-    """The power of each spatial frequency in maps [n, rows, columns] → the same, frequency 0 in the middle."""
-    return torch.fft.fftshift(torch.fft.fft2(maps).abs() ** 2, dim=(1, 2))
-
-
 def mean_frequency(maps: Tensor) -> Tensor:
     """The mean spatial frequency of each map [n, rows, columns] → [n], in cycles per patch, weighted by power.
 

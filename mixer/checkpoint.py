@@ -18,7 +18,9 @@ from safetensors.torch import save as serialise
 from torch import Tensor
 
 from mixer.config import MixerConfig, check_kind, check_same, check_unchanged, kinds
+from mixer.data import normalise, pixel_order
 from mixer.model import MLPMixer
+from mixer.picture import read_image
 
 FORMAT = "mixer-checkpoint-1"
 UNFINISHED = ".unfinished"  # ending of a file that is being written, or whose writer was killed
@@ -88,13 +90,43 @@ def check_loadable(model: MLPMixer) -> None:
     """Raise ValueError unless the model is the one that its configuration makes, apart from its numbers."""
     check_kind(model, MLPMixer)
     if any(tensor.is_meta for tensor in model.state_dict().values()):
-        raise ValueError(
-            "the model is on the meta device, where it has no weights; move it with to_empty and load some"
-        )
+        raise ValueError("the model is on the meta device, where it has no weights; load some before it is saved")
     try:
         check_unchanged(model, MLPMixer)
     except ValueError as error:
         raise ValueError(f"a model changed in this way could not be loaded again: {error}") from error
+
+
+@torch.no_grad()
+def classify(model: MLPMixer, about: dict, picture: str | Path) -> dict[str, float]:
+    """The probability of each class for one picture, the most probable class first.
+
+    The picture is prepared as the images of the training were, by what the metadata of the checkpoint say. A model of
+    grey images sees it in grey. Where no background is named, it is black for grey images, as in MNIST, else white.
+
+    Args:
+        model, about: what `load_checkpoint` gives.
+        picture: the path of an image file.
+
+    Raises:
+        ValueError: the metadata do not say how to prepare a picture, or do not fit the model.
+        OSError: the picture cannot be read.
+    """
+    C, H, W = model.image_shape
+    if missing := {"mean", "std", "class_names"} - about.keys():
+        raise ValueError(f"the checkpoint lacks {', '.join(sorted(missing))}; save it again with these in its metadata")
+    names, n_output = about["class_names"], model.config["n_output"]
+    if C not in (1, 3) or not len(about["mean"]) == len(about["std"]) == C or len(names) != n_output:
+        raise ValueError(
+            f"a model of {C} channels and {n_output} outputs takes no picture; it must have 1 or 3 channels, and its "
+            f"metadata a mean and a std for each of them and one of the class_names for each output"
+        )
+    background = about.get("background") or ("black" if C == 1 else "white")
+    images = torch.from_numpy(read_image(picture, (H, W), background, "L" if C == 1 else "RGB"))[None]  # [1, C, H, W]
+    order = pixel_order(about.get("shuffle", "none"), (H, W), model.patches.patch_size)
+    images = normalise(images, about["mean"], about["std"], order)
+    shares = model(images.to(next(model.parameters()).device)).softmax(dim=1)[0].tolist()
+    return dict(sorted(zip(names, shares, strict=True), key=lambda share: -share[1]))
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
@@ -118,9 +150,8 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
         metadata = dict(json.loads(header["mixer"]))
     except (KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
         raise ValueError(f"{path} has a header that is not a dictionary in JSON ({error})") from error
-    if isinstance(
-        options := metadata.get("options"), dict
-    ):  # where runs of earlier versions alone said how they shuffle
+    options = metadata.get("options")
+    if isinstance(options, dict):  # where runs of earlier versions alone said how they shuffled pixels
         metadata.setdefault("shuffle", options.get("shuffle", "none"))
     return tensors, metadata
 

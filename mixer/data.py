@@ -5,25 +5,20 @@
 """
 
 import hashlib
-import signal
-import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
+from mixer.downloads import fetch
+from mixer.folder import StreamedSplit, open_folder
 from mixer.model import ImageToPatches
 
 NAMES = ("digits", "mnist", "cifar10", "cifar100", "folder")
-PHOTOGRAPHS = ("cifar10", "cifar100", "folder")  # mirrored, a horse is a horse; a digit is not
+PHOTOGRAPHS = ("cifar10", "cifar100", "folder")  # data sets whose images may be mirrored and cropped
 VALIDATION_SHARE = 0.1
 SPLIT_SEED = 0  # the same held-out images for every training seed
 SHUFFLES = ("none", "patches", "global")
@@ -49,58 +44,21 @@ class Split:
         for index in indices.to(self.labels.device).split(batch_size):
             yield self.images[index], self.labels[index]
 
-
-@dataclass
-class StreamedSplit:
-    """A split too large for memory: files on disk, decoded by worker processes while the model trains.
-
-    `files` is an ImageFolder whose items are (uint8 image [C, H, W], label); `indices` chooses among them.
-    """
-
-    files: Dataset
-    indices: Tensor
-    device: torch.device | str = "cpu"
-    n_workers: int = 2
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @property
-    def labels(self) -> Tensor:
-        """The labels [N] int64, known without decoding an image."""
-        return torch.tensor(self.files.targets, device=self.device)[self.indices]
-
-    def to(self, device: torch.device | str) -> "StreamedSplit":
-        """The same split with its batches delivered to a device."""
-        return StreamedSplit(self.files, self.indices, device, self.n_workers)
-
-    def batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The images and labels at `indices` [n], in this order, in batches of at most `batch_size`."""
-        chosen = [batch.tolist() for batch in self.indices[indices.cpu()].split(batch_size)]
-        loader = DataLoader(
-            self.files, batch_sampler=chosen, num_workers=self.n_workers, worker_init_fn=_ignore_interrupt
-        )
-        try:
-            for images, labels in loader:
-                yield images.to(self.device), labels.to(self.device)
-        except OSError as error:  # from a worker it comes with the worker's traceback in front
-            raise OSError(str(error).strip().splitlines()[-1].removeprefix("OSError: ")) from None
-
-
-def _ignore_interrupt(worker: int) -> None:
-    """Leave Ctrl-C to the process that trains, which still needs its workers to finish the step under way."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def content(self) -> bytes:
+        """All pixels, to detect changed images."""
+        return self.images.cpu().numpy().tobytes()
 
 
 @dataclass
 class DataSet:
-    """Three splits and what one must know to use them.
+    """Three splits and their metadata.
 
     Attributes:
         train, validation, test: the splits; validation is held out of the training images, fixed by SPLIT_SEED.
         class_names: one name per label.
         mean, std: per image channel, of the training images scaled to [0, 1].
         pixel_order: where each pixel that a model sees comes from, [H·W], or None if every pixel stays in its place.
+        background: the colour behind transparent pixels, as #rrggbb; None where the images have none.
     """
 
     name: str
@@ -112,6 +70,7 @@ class DataSet:
     std: list[float]
     image_shape: tuple[int, int, int]
     pixel_order: Tensor | None = None
+    background: str | None = None
 
     def to(self, device: torch.device | str) -> "DataSet":
         """The same data set with its splits on a device."""
@@ -128,30 +87,30 @@ class DataSet:
 
     @property
     def fingerprint(self) -> str:
-        """A short text that differs when the images or labels do, by which a resumed run knows its data again."""
+        """A hash to detect changed data."""
         facts = [self.name, self.class_names, self.mean, self.std, self.image_shape]
         if self.pixel_order is not None:
             facts.append(self.pixel_order.tolist())
         sha = hashlib.sha256(repr(facts).encode(errors="surrogateescape"))
         for split in (self.train, self.validation, self.test):
             sha.update(split.labels.cpu().numpy().tobytes())
-            if isinstance(split, Split):
-                sha.update(split.images.cpu().numpy().tobytes())
+            sha.update(split.content())
         return sha.hexdigest()
 
     def normalise(self, images: Tensor) -> Tensor:
         """What a model takes: [B, C, H, W] uint8 → float32, with mean 0 and standard deviation 1 per channel."""
-        images = normalise(images, self.mean, self.std)
-        if self.pixel_order is None:
-            return images
-        return images.flatten(2)[:, :, self.pixel_order.to(images.device)].view_as(images)
+        return normalise(images, self.mean, self.std, self.pixel_order)
 
 
-def normalise(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
-    """Scale uint8 images [B, C, H, W] to [0, 1], subtract the mean and divide by the standard deviation."""
+def normalise(images: Tensor, mean: list[float], std: list[float], order: Tensor | None = None) -> Tensor:
+    """Scale uint8 images [B, C, H, W] to [0, 1], subtract the mean, divide by the standard deviation, reorder pixels.
+
+    `order` is that of `pixel_order`.
+    """
     mean = torch.tensor(mean, device=images.device).view(-1, 1, 1)
     std = torch.tensor(std, device=images.device).view(-1, 1, 1)
-    return (images.float() / 255 - mean) / std
+    images = (images.float() / 255 - mean) / std
+    return images if order is None else images.flatten(2)[:, :, order.to(images.device)].view_as(images)
 
 
 def pixel_order(shuffle: str, image_size: tuple[int, int], patch_size: int = 1) -> Tensor | None:
@@ -169,15 +128,20 @@ def pixel_order(shuffle: str, image_size: tuple[int, int], patch_size: int = 1) 
     if shuffle == "none":
         return None
     if shuffle == "global":
-        return _permutation(H * W)
+        return permutation(H * W)
     cut = ImageToPatches(patch_size)
     patches = cut(torch.arange(H * W).view(1, 1, H, W))  # [1, n_tokens, P²]
     _, n_tokens, n_pixels = patches.shape
-    patches = patches[:, _permutation(n_tokens)][:, :, _permutation(n_pixels)]
+    patches = patches[:, permutation(n_tokens)][:, :, permutation(n_pixels)]
     return cut.inverse(patches, (H, W)).flatten()
 
 
-def load(name: str = "digits", data_dir: str | Path = "data", image_size: int | None = None) -> DataSet:
+def load(
+    name: str = "digits",
+    data_dir: str | Path = "data",
+    image_size: int | None = None,
+    background: str | None = None,
+) -> DataSet:
     """Load a data set by name.
 
     Args:
@@ -185,6 +149,7 @@ def load(name: str = "digits", data_dir: str | Path = "data", image_size: int | 
             which checks their MD5 sums), or "folder" (your own images, train/<class>/… and test/<class>/…).
         data_dir: where downloads are kept, or the folder that holds train/ and test/.
         image_size: side in pixels to which the images of a folder are resized, 32 if not given.
+        background: the colour behind transparent pixels of a folder's images, white if not given.
 
     Raises:
         ValueError: the name is unknown, or the folder is not laid out as it must be.
@@ -192,38 +157,44 @@ def load(name: str = "digits", data_dir: str | Path = "data", image_size: int | 
     """
     if name not in NAMES:
         raise ValueError(f"data set {name!r} is not known; choose one of {', '.join(NAMES)}")
-    if image_size is not None and name != "folder":
-        raise ValueError(f"image_size applies to the data set folder alone, and {name} has its own; leave it out")
+    options = {"image_size": image_size, "background": background}
+    options = {option: value for option, value in options.items() if value is not None}
+    if name == "folder":
+        return _folder(Path(data_dir), **options)
+    if options:
+        raise ValueError(
+            f"{next(iter(options))} applies to the data set folder alone, and this is {name}; leave it out"
+        )
     if name == "digits":
         return _digits()
-    if name == "folder":
-        return _folder(Path(data_dir), 32 if image_size is None else image_size)
-    return _torchvision(name, Path(data_dir))
+    splits, class_names = fetch(name, Path(data_dir))
+    return in_memory(name, *(Split(*split) for split in splits), class_names)
 
 
-def _permutation(n: int) -> Tensor:
+def permutation(n: int) -> Tensor:
+    """The numbers below n in an order that is always the same: [n] int64."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(SPLIT_SEED))
 
 
-def _held_out(n: int) -> tuple[Tensor, Tensor]:
+def held_out(n: int) -> tuple[Tensor, Tensor]:
     """Indices of n training images: those to train on, and those held out for validation."""
     if n < 2:
         raise ValueError(f"there is only {n} training image; it takes at least 2, as one is held out for validation")
     n_validation = max(1, round(n * VALIDATION_SHARE))
-    shuffled = _permutation(n)
+    shuffled = permutation(n)
     return shuffled[n_validation:].sort().values, shuffled[:n_validation].sort().values
 
 
-def _in_memory(name: str, train: Split, test: Split, class_names: list[str]) -> DataSet:
+def in_memory(name: str, train: Split, test: Split, class_names: list[str]) -> DataSet:
     """Hold out the validation images and measure mean and standard deviation on the rest."""
-    kept, held = _held_out(len(train))
+    kept, held = held_out(len(train))
     validation = Split(train.images[held], train.labels[held])
     train = Split(train.images[kept], train.labels[kept])
-    mean, std = _mean_and_std(train.images)
+    mean, std = mean_and_std(train.images)
     return DataSet(name, train, validation, test, class_names, mean, std, tuple(train.images.shape[1:]))
 
 
-def _mean_and_std(images: Tensor) -> tuple[list[float], list[float]]:
+def mean_and_std(images: Tensor) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel of uint8 images [N, C, H, W], scaled to [0, 1], exact in integers."""
     values = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
@@ -242,105 +213,22 @@ def _digits() -> DataSet:
     pixels, labels = load_digits(return_X_y=True)
     images = torch.from_numpy(np.rint(pixels * 255 / 16).astype(np.uint8)).view(-1, 1, 8, 8)  # grey values 0 to 16
     labels = torch.from_numpy(labels).long()
-    shuffled = _permutation(len(labels))
+    shuffled = permutation(len(labels))
     n_test = len(labels) // 5
     test, train = shuffled[:n_test].sort().values, shuffled[n_test:].sort().values
     splits = (Split(images[chosen], labels[chosen]) for chosen in (train, test))
-    return _in_memory("digits", *splits, [str(digit) for digit in range(10)])
+    return in_memory("digits", *splits, [str(digit) for digit in range(10)])
 
 
-@contextmanager
-def _unpacked_inside() -> Iterator[None]:
-    """Refuse what an archive would unpack outside its folder, as Python does by itself from 3.14 on."""
-    before = tarfile.TarFile.extraction_filter
-    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
-    try:
-        yield
-    finally:
-        tarfile.TarFile.extraction_filter = before
-
-
-def _torchvision(name: str, data_dir: Path) -> DataSet:
-    """MNIST, CIFAR-10 or CIFAR-100 by torchvision, downloaded into `data_dir` if they are not there."""
-    from torchvision import datasets
-
-    source = {"mnist": datasets.MNIST, "cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
-    splits = []
-    for is_train in (True, False):
-        try:
-            with _unpacked_inside():
-                part = source(data_dir, train=is_train, download=True)
-        except Exception as error:  # torchvision raises many kinds, for a network that fails and for damaged files
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            if isinstance(error, OSError) or "download" in reason or "not found" in reason:
-                raise OSError(
-                    f"{name} is not in {data_dir} and its download failed ({reason}); "
-                    f"check the network, name the folder that has it with data_dir, or use the data set digits, "
-                    f"which needs no download"
-                ) from error
-            raise OSError(
-                f"{name} in {data_dir} is damaged ({reason}); delete it to have it downloaded again"
-            ) from error
-        images = torch.as_tensor(part.data)  # [N, H, W] or [N, H, W, C]
-        images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
-        splits.append(Split(images, torch.as_tensor(part.targets)))
-        if len(images) != len(splits[-1]):
-            raise OSError(f"{name} in {data_dir} is damaged: it has {len(images)} images and {len(splits[-1])} labels")
-    class_names = [str(digit) for digit in range(10)] if name == "mnist" else list(part.classes)
-    return _in_memory(name, *splits, class_names)
-
-
-def _read_image(file: str, image_size: int) -> Tensor:
-    """One image file as a uint8 tensor [3, image_size, image_size]."""
-    try:
-        image = ImageOps.exif_transpose(Image.open(file))
-        if image.mode.startswith("I"):  # 16 bits per pixel
-            image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
-        image = image.convert("RGB")
-    except Exception as error:  # Pillow raises many kinds for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise OSError(
-            f"{file} cannot be read as an image ({reason}); repair it or take it out of the folder"
-        ) from error
-    if image.size != (image_size, image_size):
-        image = ImageOps.fit(image, (image_size, image_size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
-
-
-def _image_folder(path: Path, image_size: int) -> Dataset:
-    """The ImageFolder at a path; its items are (uint8 image [3, image_size, image_size], label)."""
-    from torchvision.datasets import ImageFolder
-
-    try:
-        return ImageFolder(path, loader=partial(_read_image, image_size=image_size))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        reason = str(error).splitlines()[0].split(". Supported")[0]
-        raise ValueError(
-            f"{path} is not a folder with one sub-folder of images per class ({reason}); a data set of your own is "
-            f"laid out as train/<class>/… and test/<class>/…, and data_dir names the folder that holds train and test"
-        ) from error
-
-
-def _folder(path: Path, image_size: int) -> DataSet:
-    """Images of the reader's own, as RGB, the shorter side resized to `image_size` and the middle cropped."""
-    if not isinstance(image_size, int) or not 1 <= image_size <= 4096:
-        raise ValueError(f"image_size is {image_size}; it must be a whole number of pixels from 1 to 4096")
-    train, test = (_image_folder(path / part, image_size) for part in ("train", "test"))
-    if train.classes != test.classes:
-        differing = ", ".join(sorted(set(train.classes) ^ set(test.classes)))
-        raise ValueError(f"train and test in {path} do not have the same classes; they differ in {differing}")
+def _folder(path: Path, image_size: int = 32, background: str = "white") -> DataSet:
+    """The reader's own images as RGB, the shorter side resized to `image_size` and the middle cut out."""
+    train, test, class_names = open_folder(path, image_size, background)
     if (len(train) + len(test)) * 3 * image_size**2 <= MEMORY_LIMIT:
-        return _in_memory("folder", _decode(train), _decode(test), train.classes)
-    kept, held = _held_out(len(train))
-    sample = kept[_permutation(len(kept))[:1000]]  # enough images to measure the mean and standard deviation
-    mean, std = _mean_and_std(torch.stack([train[i][0] for i in sample.tolist()]))
+        images = in_memory("folder", *(Split(part.read_all(), part.labels) for part in (train, test)), class_names)
+        return replace(images, background=train.background)
+    kept, held = held_out(len(train))
+    sample = kept[permutation(len(kept))[:1000]]  # enough images to measure the mean and standard deviation
+    mean, std = mean_and_std(torch.from_numpy(train.read(sample.tolist())))
     splits = StreamedSplit(train, kept), StreamedSplit(train, held), StreamedSplit(test, torch.arange(len(test)))
-    return DataSet("folder", *splits, train.classes, mean, std, (3, image_size, image_size))
-
-
-def _decode(files: Dataset) -> Split:
-    """Read a whole ImageFolder into memory."""
-    images = torch.empty(len(files), *files[0][0].shape, dtype=torch.uint8)
-    for i, (image, _) in enumerate(tqdm(files, desc="reading images", delay=1, leave=False)):
-        images[i] = image
-    return Split(images, torch.tensor(files.targets))
+    shape = (3, image_size, image_size)
+    return DataSet("folder", *splits, class_names, mean, std, shape, background=train.background)

@@ -6,6 +6,7 @@ a run that was interrupted anywhere continues exactly where it stopped.
 
 import copy
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixer.data import DataSet, Split, StreamedSplit
+from mixer.data import DataSet, Split
 from mixer.devices import autocast, choose_device, choose_precision, rank_and_count
 from mixer.recipe import Recipe, choose_recipe, lr_factor, make_optimisers
 from mixer.regularisation import change_images, default_generator_seeded, seeded, stochastic_depth
@@ -26,6 +27,30 @@ def move_mean(mean: nn.Module, model: nn.Module, decay: float) -> None:
         own.lerp_(weight, 1 - decay)
     for own, buffer in zip(mean.buffers(), model.buffers(), strict=True):
         own.copy_(buffer)
+
+
+def check_split(split: Split, data: DataSet, model: nn.Module) -> None:
+    """Raise ValueError unless a model can learn from a split of a data set, or be tested on it."""
+    labels, images = split.labels, getattr(split, "images", None)  # a streamed split reads its images as they must be
+    shape = tuple(getattr(model, "image_shape", data.image_shape))
+    found = data.image_shape if images is None else images.shape[1:]
+    if tuple(found) != shape or (images is not None and images.dtype != torch.uint8):
+        kind = "uint8" if images is None else str(images.dtype).removeprefix("torch.")
+        raise ValueError(f"the images are {kind} [N, *{list(found)}]; here they must be uint8 [N, *{list(shape)}]")
+    n_images = len(split) if images is None else len(images)
+    if not 1 <= n_images == len(labels):
+        raise ValueError(
+            f"a split has {n_images} images and {len(labels)} labels; it needs one label for each, and one image"
+        )
+    n_class = min(len(data.class_names), getattr(model, "config", {}).get("n_output", len(data.class_names)))
+    if labels.dtype != torch.int64 or (
+        labels.device.type != "meta" and not 0 <= labels.min() <= labels.max() < n_class
+    ):
+        span = f"{labels.dtype} from {labels.min().item()} to {labels.max().item()}"
+        raise ValueError(f"the labels of a split are {span}; they must be torch.int64 from 0 to {n_class - 1}")
+    dtypes = {str(p.dtype).removeprefix("torch.") for p in model.parameters()} - {"float32"}
+    if dtypes:
+        raise ValueError(f"the model has weights of {', '.join(sorted(dtypes))}; make them float32 with model.float()")
 
 
 class Trainer:
@@ -58,12 +83,18 @@ class Trainer:
         precision: str = "auto",
         compile: bool = False,
     ):
+        if not (torch.is_grad_enabled() and any(p.requires_grad and not p.is_inference() for p in model.parameters())):
+            raise ValueError(
+                "no weight can learn: train outside no_grad and inference_mode, with model.requires_grad_()"
+            )
         self.device = choose_device(device)
         self.dtype = choose_precision(precision, self.device)
         self.model = model.to(self.device)
         self.learner = copy.deepcopy(self.model) if recipe.ema else self.model
         self.data = data.to(self.device)
-        self.recipe, self.seed = recipe, seed
+        for split in (data.train, data.validation, data.test):
+            check_split(split, data, model)
+        self.recipe, self.seed = recipe, operator.index(seed)
         self.steps_per_epoch = math.ceil(len(data.train) / recipe.batch_size)
         self.n_steps = recipe.n_epochs * self.steps_per_epoch  # of the whole run
         self.step = 0
@@ -161,7 +192,7 @@ class Trainer:
             epoch, start = self.epoch + 1, time.perf_counter()
             n_before = self.step % self.steps_per_epoch * self.recipe.batch_size
             self.train_epoch()
-            if self.epoch == epoch and self.n_processes > 1:
+            if self.n_processes > 1:  # also in the middle of an epoch, so that the first one can save the whole
                 torch.distributed.all_reduce(self.sums)
             loss, n_correct = self.sums.tolist()  # waits for the device
             seconds = time.perf_counter() - start
@@ -186,7 +217,7 @@ class Trainer:
 def predict(
     model: nn.Module,
     data: DataSet,
-    split: Split | StreamedSplit,
+    split: Split,
     batch_size: int = 1000,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
@@ -204,10 +235,9 @@ def predict(
     return torch.cat(logits)
 
 
-def evaluate(
-    model: nn.Module, data: DataSet, split: Split | StreamedSplit, dtype: torch.dtype = torch.float32
-) -> dict[str, float]:
+def evaluate(model: nn.Module, data: DataSet, split: Split, dtype: torch.dtype = torch.float32) -> dict[str, float]:
     """The mean cross-entropy (in nats) and the accuracy (from 0 to 1) of a model on a split of a data set."""
+    check_split(split, data, model)
     logits = predict(model, data, split, dtype=dtype)
     labels = split.labels.to(logits.device)
     accuracy = (logits.argmax(dim=1) == labels).float().mean()

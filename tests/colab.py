@@ -1,4 +1,4 @@
-"""Run chapters as Colab would: `python -m tests.colab [--numpy VERSION] [CHAPTER …]`, by default all of them.
+"""Run chapters as Colab would: `python tests/colab.py [--numpy VERSION] [CHAPTER …]`, by default all of them.
 
 A fresh environment with Colab's generation of packages and without ours; each chapter in an empty folder, its set-up
 cell verbatim, with git told to take this clone where the chapter names the book's address.
@@ -62,10 +62,12 @@ def run_chapter(path: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.colab", description="Run chapters as Colab would.")
+    parser = argparse.ArgumentParser(prog="python tests/colab.py", description="Run chapters as Colab would.")
     parser.add_argument("chapters", nargs="*", type=Path, help="notebooks (default: all of book/)")
     parser.add_argument("--numpy", help="another version of numpy")
     options = parser.parse_args()
+    if sys.version_info >= (3, 13):
+        parser.error("Colab's packages need Python 3.11 or 3.12: make the environment with one of these")
     folder = Path(tempfile.mkdtemp(prefix="colab-"))
     try:
         python = make_environment(folder, options.numpy)

@@ -7,6 +7,7 @@ import io
 import os
 import shlex
 import sys
+import warnings
 from contextlib import ExitStack, redirect_stderr, redirect_stdout, suppress
 
 import torch
@@ -20,6 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     given = vars(make_parser().parse_args(argv))
     with redirect_stdout(Output(sys.stdout)), redirect_stderr(Output(sys.stderr)), ExitStack() as open_folders:
+        open_folders.enter_context(warnings.catch_warnings())
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         return attempt(given, shlex.join(["python", "train.py", *argv]), open_folders)
 
 

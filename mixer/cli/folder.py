@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -76,7 +76,11 @@ def locked(folder: Path) -> Iterator[None]:
         with FileLock(folder / LOCK, timeout=0):
             for left in folder.glob(f".*{UNFINISHED}"):  # by a run that was killed
                 left.unlink()
-            yield
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows removes no open file
+                    (folder / LOCK).unlink()  # before the lock ends: who then waits for this file notices
     except Timeout:
         raise ValueError(f"another process trains in {folder}; wait for its end, or choose another --out") from None
 

@@ -55,6 +55,18 @@ def option(kind: Callable | tuple, help: str, default=None, shown: str | None = 
 SHUFFLING = "one fixed new order for the patches and the pixels in them, or all pixels"
 
 
+def reads_as(kind: Callable | tuple, value: object) -> bool:
+    """Whether an option of this kind can have a value; one that was read from a file may be anything."""
+    if isinstance(kind, tuple):
+        return value in kind
+    if kind is bool:
+        return type(value) is bool
+    try:
+        return kind(str(value)) == value or value != value  # nan is a float; the recipe refuses it
+    except (ValueError, argparse.ArgumentTypeError):
+        return False
+
+
 @dataclass
 class Options:
     """What a run was told, by the names of the command's options."""
@@ -62,6 +74,7 @@ class Options:
     dataset: str = option(data.NAMES, "what to train on", "digits")
     data_dir: str = option(str, "folder of the downloads, or the one that holds train/ and test/", "data", free=True)
     image_size: int = option(positive_int, "side in pixels to which the images of folder are resized", shown="32")
+    background: str = option(str, "colour behind transparent pixels of folder", shown="white")
     patch_size: int = option(positive_int, "side of a patch in pixels")
     n_layers: int = option(positive_int, "mixer layers")
     n_channel: int = option(positive_int, "features per token")
@@ -84,6 +97,12 @@ class Options:
     num_threads: int = option(positive_int, "threads on the CPU", shown="as many as torch chooses", free=True)
     compile: bool = option(bool, "let torch.compile translate the model: slow to start, then faster", False, free=True)
     tensorboard: bool = option(bool, "also write the history for TensorBoard into the run's folder", False, free=True)
+
+    def __post_init__(self):
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if value is not None and not reads_as(one.metadata["kind"], value):
+                raise ValueError(f"--{one.name} is {value!r}, which it cannot be; --help says what it can be")
 
     def named(self, owner: Callable) -> dict:
         """The options that are arguments of a model or a recipe and have a value."""
@@ -163,5 +182,7 @@ def resolve(given: dict, stored: dict) -> Options:
             raise ValueError(
                 f"--{name} is {value}, but the run to resume has {stored[name]}; leave it out or start a new run"
             )
-    known = {**stored, **given}
-    return Options(**{**BY_DATA_SET[known.get("dataset", "digits")], **known})
+    if unknown := stored.keys() - {one.name for one in fields(Options)}:
+        raise ValueError(f"the run to resume has options that are not known here: {', '.join(sorted(unknown))}")
+    known = {name: value for name, value in {**stored, **given}.items() if value is not None}
+    return Options(**{**BY_DATA_SET.get(known.get("dataset", "digits"), {}), **known})

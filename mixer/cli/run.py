@@ -28,6 +28,7 @@ from mixer.cli.state import restore, state_of
 from mixer.config import MixerConfig
 from mixer.devices import choose_device, hardware, join_processes, memory_of
 from mixer.model import MLPMixer
+from mixer.recipe import RECIPES
 from mixer.training import Trainer, evaluate
 
 N_SNAPSHOTS = 12  # of the token-mixing weights, kept in every run
@@ -86,7 +87,7 @@ class Run:
     def make_trainer(self, tensors: dict, stored: dict) -> Trainer:
         """A trainer at its first step, or where the run to resume stopped."""
         options = self.options
-        images = data.load(options.dataset, options.data_dir, options.image_size)
+        images = data.load(options.dataset, options.data_dir, options.image_size, options.background)
         images = images.shuffled(options.shuffle, options.patch_size)
         if stored.get("fingerprint", images.fingerprint) != images.fingerprint:
             raise ValueError(f"the images in {options.data_dir} are not those that the run in {self.out} began with")
@@ -106,7 +107,8 @@ class Run:
             try:
                 self.train_first() if self.is_first else list(self.trainer)
             except FloatingPointError as error:
-                again = f"--resume {self.out} --lr {self.options.lr / 10:g}"
+                lower = min(self.options.lr / 10, RECIPES[self.options.recipe].lr)
+                again = f"--resume {self.out} --lr {lower:g}"
                 raise FloatingPointError(f"{error}, for instance {again}, which goes on from the last epoch") from error
         return 0 if self.trainer.finished else 128 + (signals[0] if signals else signal.SIGINT)
 
@@ -165,7 +167,7 @@ class Run:
         images, options = self.trainer.data, vars(self.options)
         about = dict(data_set=images.name, mean=images.mean, std=images.std, class_names=images.class_names)
         about |= dict(command=self.command, options=options, fingerprint=images.fingerprint, metrics=self.metrics)
-        about |= dict(shuffle=options["shuffle"], torch=torch.__version__, **numbers)
+        about |= dict(shuffle=options["shuffle"], background=images.background, torch=torch.__version__, **numbers)
         about |= dict(hardware=hardware(self.trainer.device, self.trainer.dtype))
         checkpoint.save(self.out / CHECKPOINT, self.trainer.model, about, checkpoint.flattened(groups))
 

@@ -41,7 +41,7 @@ def restore(trainer: Trainer, groups: Groups, numbers: dict) -> None:
         optimiser.load_state_dict(state)
     if numbers["scaler"]:  # empty after steps in another precision than fp16, which need no scale
         trainer.scaler.load_state_dict(numbers["scaler"])
-    trainer.sums = groups["sums"][""].to(trainer.device)
+    trainer.sums = groups["sums"][""].to(trainer.device) * (trainer.rank == 0)  # of all processes together
     trainer.step, trainer.seconds = numbers["step"], numbers["seconds"]
 
 

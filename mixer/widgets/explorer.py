@@ -1,4 +1,4 @@
-"""What token mixing learned: all its hidden units as maps on the grid of patches, and how they came to be."""
+"""TokenMixingExplorer: the hidden units of token mixing as maps on the grid of patches, over the training."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from mixer import analysis, checkpoint
 from mixer.data import normalise, pixel_order
 from mixer.model import MLPMixer, check_images
-from mixer.widgets.figure import Choice, LiveFigure, check_choice, sheet
+from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite, sheet
 
 Source = MLPMixer | str | Path
 ORDERS = ["norm", "frequency", "opposite"]
@@ -208,8 +208,7 @@ def stored_weights(model: MLPMixer, snapshots: list[dict[str, Tensor]]) -> dict[
     layers = range(len(model.layers))
     pairs = [[torch.stack(analysis.token_maps(model, i, weights)) for i in layers] for weights in snapshots]
     maps = torch.stack([torch.stack(step) for step in pairs]).cpu().flatten(4)
-    if not maps.isfinite().all():
-        raise ValueError("a weight of the model is not a finite number; train it anew with a lower learning rate")
+    check_finite(maps)
     names = [f"layers.{i}.token_mixing.fc1.bias" for i in layers]
     biases = torch.stack([torch.stack([weights[name] for name in names]) for weights in snapshots])
     numbers, scales = quantised(maps, 2)

@@ -1,4 +1,4 @@
-"""What all live figures share: an anywidget that is also alive in a page without a kernel.
+"""Base class of the live figures: an anywidget that is also alive in a page without a kernel.
 
 A figure is one class here and one ES module beside it. With a kernel it is an ipywidgets widget, whose traits later
 cells read and set. Without one, `text/html` in its output holds the state, the same module and a still picture, and a
@@ -16,6 +16,9 @@ import matplotlib
 import numpy as np
 import traitlets
 from PIL import Image
+from torch import Tensor
+
+from mixer.widgets.modules import join
 
 FOLDER = Path(__file__).parent
 NO_SCRIPTS = "This is a still picture. Where scripts run, in the built book or in Jupyter, the figure is alive."
@@ -37,7 +40,7 @@ class LiveFigure(anywidget.AnyWidget):
 
     def __init_subclass__(cls, **options):
         if "MODULE" in cls.__dict__:  # not in the subclasses that ipywidgets makes for single objects
-            cls._esm = source("shared.js") + "\n" + source(cls.MODULE)
+            cls._esm = join(FOLDER, cls.MODULE)
         super().__init_subclass__(**options)
 
     def still(self) -> tuple[np.ndarray, str]:
@@ -114,3 +117,11 @@ def check_choice(name: str, value: int, allowed: range | list[int]) -> int:
         some = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else ", ".join(map(str, allowed))
         raise ValueError(f"{name} is {value}; choose from {some}")
     return value
+
+
+def check_finite(*tensors: Tensor) -> None:
+    """Raise ValueError unless every number is finite."""
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        raise ValueError(
+            "a weight of the model is not a finite number, or too large for float16; train it anew with a smaller lr"
+        )

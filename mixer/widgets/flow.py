@@ -1,4 +1,4 @@
-"""A whole Mixer that runs where it is read: draw a digit, and see every table on the way to the answer."""
+"""MixerFlow: a Mixer that computes in the page what is drawn there, with every table on the way to the answer."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from mixer import checkpoint
 from mixer.data import normalise
 from mixer.model import MLPMixer
-from mixer.widgets.figure import Choice, LiveFigure, check_choice
+from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite
 
 LARGEST = 500_000  # parameters: the page holds them as float16, 1 MB
 MOST_IMAGES = 40  # stored images, each with a small picture of its own
@@ -63,6 +63,7 @@ class MixerFlow(LiveFigure):
         labels = [int(label) for label in ([] if labels is None else labels)]
         check_labels(labels, len(images), about["class_names"])
         self._model = model.half().float()  # the numbers that the page has
+        check_finite(*self._model.parameters())
         tensors = self._model.state_dict()
         stored = images.cpu().contiguous().numpy()
         rows, columns = model.grid

@@ -1,41 +1,31 @@
-// Brings the figure around this script to life in a page without a kernel: it makes a model out of the stored state, with
-// anywidget's get, set, on, off and save_changes, and gives it to the figure's own module.
+// Start of the figure around this script in a page without a kernel: the stored state becomes a model with anywidget's
+// get, set, on, off and save_changes, which the figure's own module renders.
 (() => {
   const root = document.currentScript.parentElement;
-  const still = root.querySelector(".mixer-still");
 
   function revive(value) {
-    if (value === null || typeof value !== "object" || typeof value.base64 !== "string") return value;
-    const text = atob(value.base64);
-    return new DataView(Uint8Array.from(text, (character) => character.charCodeAt(0)).buffer);
+    if (typeof value?.base64 !== "string") return value;
+    return new DataView(Uint8Array.from(atob(value.base64), (character) => character.charCodeAt(0)).buffer);
   }
 
   function makeModel(state) {
-    const listeners = new Map();
-    const call = (event) => [...(listeners.get(event) ?? [])].forEach((listener) => listener());
+    const events = new EventTarget();
     return {
       get: (name) => state[name],
       set(name, value) {
         if (state[name] === value) return;
         state[name] = value;
-        call(`change:${name}`);
-        call("change");
+        for (const event of [`change:${name}`, "change"]) events.dispatchEvent(new Event(event));
       },
-      on(event, listener) {
-        listeners.set(event, [...(listeners.get(event) ?? []), listener]);
-      },
-      off(event, listener) {
-        listeners.set(event, (listeners.get(event) ?? []).filter((other) => other !== listener));
-      },
+      on: (event, listener) => events.addEventListener(event, listener),
+      off: (event, listener) => events.removeEventListener(event, listener),
       save_changes() {},
     };
   }
 
   function addStyle(css) {
     if (document.getElementById("mixer-figure-style")) return;
-    const style = document.createElement("style");
-    style.id = "mixer-figure-style";
-    style.textContent = css;
+    const style = Object.assign(document.createElement("style"), { id: "mixer-figure-style", textContent: css });
     document.head.append(style);
   }
 
@@ -50,7 +40,7 @@
     root.append(el);
     root.model = makeModel(state);
     figure.render({ model: root.model, el });
-    still.classList.add("mixer-hidden");
+    root.querySelector(".mixer-still").classList.add("mixer-hidden");
   }
 
   start().catch((error) => {

@@ -1,4 +1,4 @@
-"""An image and its table of patches, hand in hand."""
+"""PatchExplorer: an image beside its table of patches."""
 
 import numpy as np
 import torch

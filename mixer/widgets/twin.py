@@ -1,4 +1,4 @@
-"""One hidden unit of token mixing as a row of W1 and as a convolution kernel."""
+"""ConvolutionTwin: one hidden unit of token mixing as a row of W1 and as a convolution kernel."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mixer.checkpoint import load
 from mixer.data import normalise
-from mixer.widgets.figure import Choice, LiveFigure, check_choice, sheet
+from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite, sheet
 
 
 class ConvolutionTwin(LiveFigure):
@@ -53,6 +53,7 @@ class ConvolutionTwin(LiveFigure):
         if images.dtype != torch.uint8 or images.shape[1:] != model.image_shape or not len(images):
             expected = ", ".join(map(str, model.image_shape))
             raise ValueError(f"the images are {images.dtype} {list(images.shape)}; they must be uint8 [n, {expected}]")
+        check_finite(*model.parameters())
         images = images.cpu()
         with torch.no_grad():
             _, results = model.forward_intermediates(normalise(images, metadata["mean"], metadata["std"]))

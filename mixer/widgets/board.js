@@ -1,0 +1,91 @@
+// The drawing board of MixerFlow: a grey image that the reader draws with a mouse, a pen, a finger, or the keys.
+
+import { describe, drawImage, picture, pointerOn } from "./canvas.js";
+import { bytes } from "./numerics.js";
+import { clamp, h, panel, place, put, title } from "./page.js";
+
+const KEYS = "Drawing board. Arrow keys move the cursor. Space or Enter puts the pen down, and lifts it again.";
+const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+/** A copy of an image [H, W] of bytes with a soft line on it, 2 pixels wide on 28, from one point [x, y] to another. */
+function paint(image, W, [x0, y0], [x1, y1]) {
+  const radius = Math.max(0.6, W / 28);
+  const [dx, dy] = [x1 - x0, y1 - y0];
+  return image.map((old, i) => {
+    const [x, y] = [(i % W) + 0.5 - x0, Math.floor(i / W) + 0.5 - y0];
+    const share = clamp(0, (x * dx + y * dy) / (dx * dx + dy * dy || 1), 1);
+    const distance = Math.hypot(x - share * dx, y - share * dy);
+    return Math.max(old, Math.round(255 * clamp(0, radius + 0.5 - distance, 1)));
+  });
+}
+
+/** Drawing with a pointer: mouse, pen or finger. */
+function drawByPointer(board, { H, W }, read, show) {
+  let last;
+  const point = (event) => {
+    const [x, y] = pointerOn(board, event);
+    return [x * W, y * H];
+  };
+  board.addEventListener("pointerdown", (event) => {
+    if (event.button || last) return;
+    board.setPointerCapture(event.pointerId);
+    last = point(event);
+    show(paint(read(), W, last, last));
+  });
+  board.addEventListener("pointermove", (event) => {
+    if (!board.hasPointerCapture(event.pointerId)) return;
+    const steps = event.getCoalescedEvents?.() ?? [];
+    let image = read();
+    for (const step of steps.length ? steps : [event]) image = paint(image, W, last, (last = point(step)));
+    show(image);
+  });
+  board.addEventListener("lostpointercapture", () => (last = undefined));
+}
+
+/** Drawing with the keys: the arrows move a cursor, Space or Enter puts the pen down and lifts it. */
+function drawByKeys(board, { H, W }, read, show) {
+  const cursor = h("div", { class: "mx-cursor", style: `width: ${100 / W}%; height: ${100 / H}%` });
+  board.append(cursor);
+  let [at, down] = [[Math.floor(W / 2), Math.floor(H / 2)], false];
+  const line = (from, to) => show(paint(read(), W, ...[from, to].map(([x, y]) => [x + 0.5, y + 0.5])));
+  const showCursor = () => {
+    place(cursor, { left: at[0] / W, top: at[1] / H });
+    cursor.classList.toggle("mx-down", down);
+  };
+  board.addEventListener("keydown", (event) => {
+    const step = STEPS[event.key];
+    if (!step && event.key !== " " && event.key !== "Enter") return;
+    event.preventDefault();
+    const next = step ? [clamp(0, at[0] + step[0], W - 1), clamp(0, at[1] + step[1], H - 1)] : at;
+    if (!step) down = !down;
+    if (down) line(at, next);
+    at = next;
+    showCursor();
+  });
+  board.addEventListener("blur", () => {
+    down = false;
+    showCursor();
+  });
+  showCursor();
+}
+
+/** The board with its grid of patches, and a button that clears it. Returns { el, draw }, as all parts do. */
+export function makeBoard(model, mixer) {
+  const { H, W, rows, columns } = mixer;
+  const canvas = picture();
+  const style = `--rows: ${rows}; --columns: ${columns}`;
+  const board = h("div", { class: "mx-board", style, tabindex: 0, role: "application", "aria-label": KEYS }, canvas);
+  const read = () => bytes(model.get("image"));
+  const show = (image) => {
+    model.set("example", -1);
+    put(model, "image", new DataView(image.buffer));
+  };
+  drawByPointer(board, mixer, read, show);
+  drawByKeys(board, mixer, read, show);
+  const clear = h("button", { type: "button", onclick: () => show(new Uint8Array(H * W)) }, "Clear");
+  const draw = ({ image, what }) => {
+    drawImage(canvas, image, [1, H, W]);
+    describe(canvas, `The board, ${rows} by ${columns} patches. On it is ${what}.`);
+  };
+  return { el: panel("mx-draw", title("Draw here"), board, clear), draw };
+}

@@ -1,0 +1,179 @@
+// Parts of the page that the live figures share: elements, controls, a play button, the theme, and the redrawing.
+
+// ---------------------------------------------------------------------------------------------------- elements
+
+/** An element with attributes and children; attributes that begin with "on" are listeners, strings become text. */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== undefined) element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+export const title = (...words) => h("p", { class: "mx-title" }, ...words);
+export const note = (...words) => h("p", { class: "mx-note" }, ...words);
+export const row = (...children) => h("div", { class: "mx-row" }, ...children);
+export const timeRow = (...children) => h("div", { class: "mx-row mx-middle mx-time" }, ...children);
+export const panel = (kind, ...children) => h("div", { class: `mx-panel ${kind}`.trim() }, ...children);
+export const statusLine = () => h("p", { role: "status" });
+
+/** Change the text of an element, if it is another: the same one again could be announced twice. */
+export const say = (element, text) => element.textContent !== text && (element.textContent = text);
+
+export const clamp = (low, value, high) => Math.max(low, Math.min(high, value));
+
+/** Place an element in the one around it: sides as shares of that one's, among left, top, width and height. */
+export function place(element, sides) {
+  for (const [side, share] of Object.entries(sides)) element.style[side] = `${100 * share}%`;
+}
+
+// ---------------------------------------------------------------------------------------------------- controls
+
+/** Set a trait and tell the kernel, if there is one. */
+export function put(model, name, value) {
+  model.set(name, value);
+  model.save_changes();
+}
+
+let nIds = 0;
+export const newId = () => `mx-${++nIds}-${Math.random().toString(36).slice(2, 8)}`;
+
+const control = (...parts) => h("div", { class: "mx-control" }, ...parts);
+
+/** A slider over whole numbers; `text` says a value in words. Returns { el, set, range }. */
+export function slider(label, { max = 0, text = String, change }) {
+  const id = newId();
+  const input = h("input", { id, type: "range", min: 0, max, step: 1 });
+  const output = h("output", { for: id, "aria-live": "off" }); // aria-valuetext says the same
+  const set = (value) => {
+    input.value = value;
+    output.textContent = text(Number(input.value));
+    input.setAttribute("aria-valuetext", output.textContent);
+  };
+  input.addEventListener("input", () => {
+    set(input.value);
+    change(Number(input.value));
+  });
+  return { el: control(h("label", { for: id }, label), input, output), set, range: (last) => (input.max = last) };
+}
+
+/** A choice among [value, words] pairs. Returns { el, set }. */
+export function choice(label, options, { change }) {
+  const id = newId();
+  const select = h("select", { id }, ...options.map(([value, words]) => h("option", { value }, words)));
+  select.addEventListener("change", () => change(select.value));
+  return { el: control(h("label", { for: id }, label), select), set: (value) => (select.value = value) };
+}
+
+/** A box to tick. Returns { el, set, input }. */
+export function tick(label, { change }) {
+  const id = newId();
+  const input = h("input", { id, type: "checkbox" });
+  input.addEventListener("change", () => change(input.checked));
+  return { el: control(input, h("label", { for: id }, label)), set: (value) => (input.checked = value), input };
+}
+
+/** Whether movement is left out, as the reader asked the system. */
+export const stillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/**
+ * A button that calls `step` every `wait` milliseconds, or at every frame where no `wait` is given, until it returns
+ * false or the button is pressed again. With reduced motion each press calls `still` once instead.
+ *
+ * `begin` is called at each press that starts; `atOnce` says whether the first step follows it without a wait.
+ * Returns { el, stop, name, isPlaying }; `name` writes the words on the button anew.
+ */
+export function playButton({ wait, begin = () => {}, step, still = step, stillName, atOnce = true }) {
+  const start = () => (wait ? setInterval(next, wait) : requestAnimationFrame(next));
+  const end = wait ? clearInterval : cancelAnimationFrame;
+  let timer = 0;
+  const el = h("button", { type: "button", onclick: press });
+  const name = () => say(el, (stillName && stillness() && stillName) || (timer ? "Pause" : "Play"));
+  function stop() {
+    end(timer);
+    timer = 0;
+    name();
+  }
+  function next() {
+    if (!el.isConnected || step() === false) stop();
+    else if (!wait) timer = start();
+  }
+  function press() {
+    if (timer) return stop();
+    begin();
+    if (stillness()) return still();
+    if (!atOnce || step() !== false) timer = start();
+    name();
+  }
+  name();
+  return { el, stop, name, isPlaying: () => timer !== 0 };
+}
+
+// ---------------------------------------------------------------------------------------------------- theme and redrawing
+
+/** Whether the page is dark: the book's theme, JupyterLab's, Colab's, or else what the system prefers. */
+export function isDark() {
+  const page = document.documentElement;
+  const theme = page.dataset.theme ?? page.getAttribute("theme");
+  if (theme === "dark" || theme === "light") return theme === "dark";
+  if (document.body.dataset.jpThemeLight) return document.body.dataset.jpThemeLight === "false";
+  return matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+/** Call back whenever the theme changes; returns a function that ends it. */
+function onTheme(callback) {
+  const observer = new MutationObserver(callback);
+  observer.observe(document.documentElement, { attributeFilter: ["data-theme", "theme"] });
+  observer.observe(document.body, { attributeFilter: ["data-jp-theme-light"] });
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  system.addEventListener("change", callback);
+  return () => {
+    observer.disconnect();
+    system.removeEventListener("change", callback);
+  };
+}
+
+/**
+ * Run `build`, which fills a box in `el` and returns its `draw`, and call `draw` again when a trait or the theme
+ * changes, at most once a frame. Returns what ends it, as anywidget expects. An error shows as a sentence in the box.
+ */
+export function live({ model, el }, traits, build) {
+  const box = h("div", { class: "mx" });
+  // With this attribute JupyterLab leaves the keys to a control; without it an arrow key would move to the next cell.
+  box.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
+  el.append(box);
+  const events = traits.map((name) => `change:${name}`);
+  let [frame, ended, draw] = [0, false];
+  const attempt = (action) => {
+    try {
+      action();
+    } catch (error) {
+      end();
+      box.replaceChildren(h("p", { role: "alert" }, `This figure cannot come to life: ${error.message}`));
+    }
+  };
+  const redraw = () => {
+    frame = 0;
+    attempt(draw);
+  };
+  const later = () => {
+    if (!ended) frame ||= requestAnimationFrame(redraw);
+  };
+  const endTheme = onTheme(later);
+  const end = () => {
+    ended = true;
+    cancelAnimationFrame(frame);
+    events.forEach((event) => model.off(event, later));
+    endTheme();
+  };
+  attempt(() => {
+    draw = build(model, box);
+    draw();
+    events.forEach((event) => model.on(event, later));
+  });
+  return end;
+}

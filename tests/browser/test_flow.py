@@ -1,0 +1,522 @@
+"""The model in the page: in Chromium its numbers are those of torch, and every control changes what is seen."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from _extensions.chromium import Tab, settle, write_page
+from mixer import ImageToPatches, checkpoint, load_checkpoint, load_data, shipped_weights
+from mixer.widgets.flow import MixerFlow
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+ABOUT = dict(mean=[0.3], std=[0.25], class_names=["top", "second", HOSTILE])
+IMPORT = """async () => {
+  const { module, state } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
+  const view = ({ base64 }) => new DataView(Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0)).buffer);
+  const text = `${module}export { colour, drawMap, erf, forward, fromHalves, gelu, geluSlope, imageToPatches, influence,
+    layerNorm, linear, spectrum, unpack };`;
+  const m = await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+  const floats = (tensors) => Object.fromEntries(Object.entries(tensors).map(([k, v]) => [k, Float32Array.from(v)]));
+  Object.assign(window, { m, state, view, floats });
+}"""
+FORWARD = """(images) => {
+  const weights = m.unpack(view(state.weights), state.tensors);
+  const pixels = (image) => Float32Array.from(image, (value) => (value / 255 - state.mean) / state.std);
+  return images.map((image) => m.forward(state.config, weights, pixels(image)));
+}"""
+COLOURS = """() => {
+  const values = Array.from({ length: 600 }, () => 3 * Math.random() - 1.5);
+  const canvas = document.createElement("canvas");
+  return [false, true].map((dark) => {
+    m.drawMap(canvas, values, 20, 30, 1.2, dark);
+    const drawn = canvas.getContext("2d").getImageData(0, 0, 30, 20).data;
+    return values.every((value, i) => [...m.colour(value, 1.2, dark), 255].every((c, k) => drawn[4 * i + k] === c));
+  });
+}"""
+
+
+@pytest.fixture(scope="session")
+def save(small_model):
+    def make(tmp_path, about=ABOUT, **changes):
+        """The path of a small model with its metadata."""
+        path = tmp_path / "small.safetensors"
+        checkpoint.save(path, small_model(**changes), about)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_figure(save):
+    def make(tmp_path):
+        images = torch.arange(5 * 16, dtype=torch.uint8).mul(3).view(5, 1, 4, 4)
+        return MixerFlow(save(tmp_path, n_layers=2), images, [0, 1, 2, 0, 1])
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def digits():
+    split = load_data("digits").test
+    return MixerFlow(shipped_weights("digits-1"), split.images[:20], split.labels[:20])
+
+
+@pytest.fixture(scope="module")
+def mnist(data_place):
+    """MNIST's test images; the weights are shipped, but the images may not be on this machine."""
+    if not (data_place / "MNIST").is_dir():
+        pytest.skip("MNIST is not on this machine")
+    return load_data("mnist", data_place).test
+
+
+@pytest.fixture
+def js(tab, tmp_path, small_figure):
+    """Evaluate an expression of the module `m` of a figure, in a page that holds it."""
+    page = tab.open(write_page(tmp_path / "page.html", small_figure(tmp_path)))
+    page.evaluate(IMPORT)
+    return page.evaluate
+
+
+def floats(numbers):
+    """A list of numbers, or an object with a number for each index, as it comes from a Float32Array."""
+    return torch.as_tensor(list(numbers.values()) if isinstance(numbers, dict) else numbers, dtype=torch.float64)
+
+
+def plain(tensors):
+    return {name: tensor.flatten().tolist() for name, tensor in tensors.items()}
+
+
+def assert_close(numbers, expected, tolerance):
+    numbers = floats(numbers)
+    assert numbers.numel() == expected.numel()
+    assert (numbers.view(expected.shape) - expected).abs().max() <= tolerance
+
+
+# ------------------------------------------------------------------------------------------------- the numbers
+
+
+def test_halves_are_float16(js):
+    patterns = np.arange(65_536, dtype=np.uint16)
+    finite = patterns[np.isfinite(patterns.view(np.float16))]
+    code = "(bits) => Array.from(m.fromHalves(Uint16Array.from(bits)))"
+    assert js(code, finite.tolist()) == finite.view(np.float16).astype(float).tolist()
+    wrong = np.setdiff1d(patterns, finite).tolist()
+    refused = """(wrong) => wrong.filter((bits) => {
+      try { m.fromHalves(Uint16Array.of(bits)) } catch { return true }
+    })"""
+    assert js(refused, wrong) == wrong
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("erf", 1e-6), ("tanh", 1e-12)])
+def test_gelu_and_its_slope(js, kind, tolerance):
+    x = torch.linspace(-6, 6, 997, dtype=torch.float64, requires_grad=True)
+    y = F.gelu(x, approximate="none" if kind == "erf" else "tanh")
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    for name, expected in (("gelu", y), ("geluSlope", slope)):
+        values = js(f"(x) => x.map((value) => m.{name}(value, '{kind}'))", x.tolist())
+        assert_close(values, expected, tolerance)
+
+
+def test_erf_is_as_exact_as_its_source_says(js):
+    x = torch.linspace(-5, 5, 1001, dtype=torch.float64)
+    assert_close(js("(x) => x.map(m.erf)", x.tolist()), torch.erf(x), 1.5e-7)
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 3, 4), (3, 5, 7), (1, 64, 10), (49, 16, 6), (7, 2, 129)])
+def test_linear_of_every_odd_size(js, sizes):
+    n, n_in, n_out = sizes
+    x, weight, bias = torch.randn(n, n_in), torch.randn(n_out, n_in), torch.randn(n_out)
+    values = js(
+        "(t) => m.linear(...t.map((list) => Float32Array.from(list)))",
+        [t.flatten().tolist() for t in (x, weight, bias)],
+    )
+    assert_close(values, F.linear(x, weight, bias), 1e-5)
+
+
+@pytest.mark.parametrize("shape", [[6], [5, 6]], ids=["channels", "tokens_channels"])
+def test_layer_norm(js, shape):
+    x, weight, bias = 3 * torch.randn(5, 6) + 2, torch.randn(shape), torch.randn(shape)
+    arrays = [t.flatten().tolist() for t in (x, weight, bias)]
+    values = js(f"(t) => m.layerNorm(...t.map((list) => Float32Array.from(list)), {math.prod(shape)}, 1e-5)", arrays)
+    assert_close(values, F.layer_norm(x, shape, weight, bias), 1e-5)
+
+
+def test_patches_of_a_colour_image(js):
+    image = torch.arange(3 * 6 * 4)
+    values = js("(image) => m.imageToPatches(image, [3, 6, 4], 2)", image.tolist())
+    assert_close(values, ImageToPatches(2)(image.view(1, 3, 6, 4)), 0)
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (7, 7), (3, 5)])
+def test_spectrum(js, grid):
+    image = torch.randn(grid)
+    values = js(f"(map) => m.spectrum(map, {grid[0]}, {grid[1]})", image.flatten().tolist())
+    assert_close(values, torch.fft.fftshift(torch.fft.fft2(image).abs() ** 2), 1e-4)
+
+
+def test_maps_have_the_colours_of_single_weights(js):
+    assert js(COLOURS) == [True, True]
+
+
+@pytest.mark.parametrize("norm", ["channels", "tokens_channels"])
+@pytest.mark.parametrize("gelu", ["erf", "tanh"])
+def test_every_step_of_small_models(js, norm, gelu, small_model):
+    sizes = dict(n_layers=2, n_image_channel=3, image_size=(6, 4), n_hidden_channel=9, eps=1e-3)
+    model = small_model(norm=norm, gelu=gelu, **sizes).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.7)  # LayerNorm's own weights too
+    image = torch.randn(1, 3, 6, 4)
+    code = "([config, weights, image, mixing]) => m.forward(config, floats(weights), Float32Array.from(image), mixing)"
+    given = [model.config, plain(model.state_dict()), image.flatten().tolist()]
+    results = js(code, [*given, [True, True]])
+    logits, expected = model.forward_intermediates(image)
+    for name, tensor in {**expected, "logits": logits}.items():
+        assert_close(results[name], tensor, 1e-4)
+    assert_close(results["probabilities"], logits.softmax(1), 1e-5)
+
+    x = model.layers[0].channel_mixing(expected["tokens"])  # without the token mixing of layer 0
+    assert_close(js(code, [*given, [False, True]])["logits"], model.output(model.layers[1](x)), 1e-4)
+
+    code = """([config, weights, image, layer, t]) =>
+      m.influence(config, floats(weights), m.forward(config, floats(weights), image), layer, t)"""
+    for layer, before in ((0, "tokens"), (1, "layers.0.channel_mixing")):
+        block = model.layers[layer].token_mixing
+        normed = block.norm(expected[before])[0].T.detach()  # [n_channel, n_tokens]
+        J = torch.autograd.functional.jacobian(lambda z, block=block: block.fc2(block.gelu(block.fc1(z))), normed)
+        sizes = J.diagonal(dim1=0, dim2=2).abs().mean(dim=-1)  # [t, s]
+        for t in range(model.n_tokens):
+            assert_close(js(code, [*given, layer, t]), sizes[t], 1e-5)
+
+
+def compare(page, path, images, n_whole):
+    """Compare the model in a page with torch's on images [n, 1, H, W], and for some of them every step."""
+    page.evaluate(IMPORT)
+    model, about = load_checkpoint(path)
+    logits, expected = model.forward_intermediates((images.float() / 255 - about["mean"][0]) / about["std"][0])
+    rows = images.flatten(1).tolist()
+    code = f"(images) => ({FORWARD})(images).map(({{ logits }}) => Array.from(logits))"
+    assert_close(page.evaluate(code, rows), logits, 1e-4)
+    for i, results in enumerate(page.evaluate(FORWARD, rows[:n_whole])):
+        for name, tensor in expected.items():
+            assert_close(results[name], tensor[i], 1e-4)
+
+
+def test_the_digits_model_is_that_of_torch(tab, tmp_path, digits):
+    page = tab.open(write_page(tmp_path / "page.html", digits))
+    compare(page, shipped_weights("digits-1"), load_data("digits").test.images[:200], 3)
+
+
+def test_the_mnist_model_is_that_of_torch(tab, tmp_path, mnist):
+    figure = MixerFlow(shipped_weights("mnist"), mnist.images[:2])
+    compare(tab.open(write_page(tmp_path / "page.html", figure)), shipped_weights("mnist"), mnist.images[:200], 3)
+
+
+# ------------------------------------------------------------------------------------------------- the traits
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(images=torch.zeros(2, 1, 4, 4)), "must be uint8"),
+        (dict(images=torch.zeros(2, 1, 8, 8, dtype=torch.uint8)), r"uint8 \[n, 1, 4, 4\]"),
+        (dict(images=torch.zeros(0, 1, 4, 4, dtype=torch.uint8)), "0 images; choose from 1 to 40"),
+        (dict(labels=[1]), "1 labels for 2 images"),
+        (dict(labels=[1, 3]), "a label is 3; choose from 0 to 2"),
+        (dict(model=dict(n_image_channel=3)), "3 image channels"),
+        (dict(model=dict(n_channel=600, n_hidden=600)), "parameters; a page takes up to 500,000"),
+        (dict(about={**ABOUT, "std": None}), "does not say its std"),
+        (dict(about={**ABOUT, "class_names": ["one"]}), "names 1 classes, but its model has 3 outputs"),
+        (dict(about={**ABOUT, "shuffle": "global"}), "shuffled pixels"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(tmp_path, changes, words, save):
+    path = save(tmp_path, changes.get("about", ABOUT), **changes.get("model", {}))
+    images = changes.get("images", torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=words):
+        MixerFlow(path, images, changes.get("labels"))
+
+
+@pytest.mark.parametrize(
+    ("trait", "value", "words"),
+    [
+        ("image", bytes(15), "image has 15 bytes; give 16"),
+        ("example", 5, "example is 5; choose from -1 to 4"),
+        ("layer", 2, "layer is 2; choose from 0 to 1"),
+        ("token", -1, "token is -1; choose from 0 to 3"),
+        ("mixing", [True], "mixing has 1 values; give 2"),
+    ],
+)
+def test_traits_accept_only_what_there_is(tmp_path, trait, value, words, small_figure):
+    figure = small_figure(tmp_path)
+    before = getattr(figure, trait)
+    with pytest.raises(ValueError, match=words):
+        setattr(figure, trait, value)
+    assert getattr(figure, trait) == before
+
+
+def test_the_kernel_has_the_probabilities_of_what_it_shows(digits):
+    model, about = load_checkpoint(shipped_weights("digits-1"))
+    images = load_data("digits").test.images
+
+    def expected(image):
+        return model((image[None].float() / 255 - about["mean"][0]) / about["std"][0]).softmax(1)[0]
+
+    for example in (3, 0):
+        digits.example = example
+        assert digits.image == images[example].numpy().tobytes()
+        assert_close(digits.probabilities, expected(images[example]), 1e-6)
+        assert digits.predicted == str(expected(images[example]).argmax().item())
+    digits.image = memoryview(images[30].numpy().tobytes())  # as it comes from a browser
+    assert digits.example == -1
+    assert_close(digits.probabilities, expected(images[30]), 1e-6)
+    digits.mixing = [False, True, True]
+    assert (torch.tensor(digits.probabilities) - expected(images[30])).abs().max() > 0.01
+    digits.mixing, digits.example = [True] * 3, 0
+    assert "the model says 0" in digits.still()[1]
+
+
+# ------------------------------------------------------------------------------------------------- the page
+
+
+@pytest.fixture
+def page(tab, tmp_path, digits):
+    return tab.open(write_page(tmp_path / "page.html", digits))
+
+
+def get(page, trait):
+    return page.evaluate(f"document.querySelector('.mixer-figure').model.get('{trait}')")
+
+
+def put(page, trait, value):
+    page.evaluate(f"document.querySelector('.mixer-figure').model.set('{trait}', {value})")
+    settle(page)
+
+
+def ink(page):
+    """The grey values on the board."""
+    model = "document.querySelector('.mixer-figure').model"
+    return page.evaluate(f"Array.from({{ length: 64 }}, (_, i) => {model}.get('image').getUint8(i))")
+
+
+def pictures(page):
+    """All canvases of the page, each as one string."""
+    return page.locator("canvas").evaluate_all("all => all.map((canvas) => canvas.toDataURL())")
+
+
+def status(page):
+    settle(page)
+    return page.locator("p[role=status]").inner_text()
+
+
+def stroke(page, *points):
+    """Draw with the mouse through points [x, y], in shares of the board."""
+    box = page.locator(".mx-board").bounding_box()
+    first, *rest = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*first)
+    page.mouse.down()
+    for point in rest:
+        page.mouse.move(*point, steps=5)
+    page.mouse.up()
+    page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.5 * box["height"])  # no longer drawing
+    settle(page)
+
+
+def test_the_page_starts_with_what_the_kernel_computed(page, digits):
+    page.locator("p[role=status]").wait_for()
+    assert_close(get(page, "probabilities"), torch.tensor(digits.probabilities), 1e-5)
+    assert status(page).startswith(f"The model says {digits.predicted} with {100 * max(digits.probabilities):.1f} %.")
+    assert page.get_by_text(f"The model says: {digits.predicted}", exact=True).is_visible()
+    assert page.locator(".mx-bars li").all_inner_texts()[0].split() == [
+        "0",
+        f"{100 * digits.probabilities[0]:.1f}",
+        "%",
+    ]
+
+
+def test_the_mouse_draws(page):
+    page.get_by_role("button", name="Clear").click()
+    settle(page)
+    assert page.get_by_text("Nothing is drawn yet").is_visible()
+    settle(page)
+    empty = get(page, "probabilities")
+    assert ink(page) == [0] * 64
+    assert get(page, "example") == -1
+    stroke(page, (0.4375, 0.2), (0.4375, 0.8))
+    image = np.array(ink(page)).reshape(8, 8)
+    assert image[2:6, 3].min() == 255  # the column under the stroke
+    assert image[:, 2].max() < 255  # its neighbour is softer
+    assert image[:, 5:].max() == 0
+    assert get(page, "probabilities") != empty
+
+
+def test_a_seven_that_was_drawn_is_a_seven(tab, tmp_path):
+    figure = MixerFlow(shipped_weights("mnist"), torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+    page = tab.open(write_page(tmp_path / "page.html", figure))
+    stroke(page, (0.28, 0.25), (0.72, 0.25), (0.45, 0.8))
+    assert status(page).startswith("The model says 7 with")
+
+
+def test_the_keys_draw(page):
+    page.get_by_role("button", name="Clear").click()
+    page.locator(".mx-board").focus()
+    page.keyboard.press("ArrowUp")
+    assert ink(page) == [0] * 64  # the pen is up
+    before = get(page, "probabilities")
+    page.keyboard.press("Space")
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")  # the pen is up again
+    settle(page)
+    image = np.array(ink(page)).reshape(8, 8)
+    assert (image[:, 4] == 255).tolist() == [False] * 3 + [True] * 3 + [False] * 2
+    assert get(page, "probabilities") != before
+
+
+def test_a_finger_draws_on_a_narrow_screen(browser, tmp_path, digits):
+    tab = Tab(browser, viewport={"width": 390, "height": 800}, has_touch=True)
+    page = tab.open(write_page(tmp_path / "page.html", digits))
+    page.locator(".mx-board").scroll_into_view_if_needed()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    before, scrolled = ink(page), page.evaluate("scrollY")
+    box = page.locator(".mx-board").bounding_box()
+    touch = page.context.new_cdp_session(page)
+    for kind, y in (("touchStart", 0.2), ("touchMove", 0.5), ("touchMove", 0.8), ("touchEnd", None)):
+        points = [] if y is None else [{"x": box["x"] + 0.9 * box["width"], "y": box["y"] + y * box["height"]}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    settle(page)
+    after = np.array(ink(page)).reshape(8, 8)
+    assert after[2:6, 7].min() > np.array(before).reshape(8, 8)[2:6, 7].max()
+    assert page.evaluate("scrollY") == scrolled
+    assert tab.problems == []
+    page.close()
+
+
+def test_a_stored_image_is_chosen_with_the_keys(page, digits):
+    first = page.get_by_role("radio", name="stored image 0, of class 0")
+    assert first.is_checked()
+    first.press("ArrowRight")
+    settle(page)
+    assert get(page, "example") == 1
+    assert bytes(ink(page)) == digits._stored(1)
+    stroke(page, (0.5, 0.5), (0.5, 0.9))
+    assert get(page, "example") == -1
+    assert page.locator("input[type=radio]:checked").count() == 0
+
+
+def test_traits_that_are_set_from_outside_are_shown(page, digits):
+    put(page, "example", 4)
+    assert bytes(ink(page)) == digits._stored(4)
+    put(page, "image", "new DataView(new ArrayBuffer(64))")
+    assert get(page, "example") == -1
+    put(page, "layer", 2)
+    put(page, "token", 5)
+    assert "In layer 2, token 5 is mixed most from" in status(page)
+
+
+def test_without_token_mixing_the_answer_is_another(page):
+    before, drawn = get(page, "probabilities"), pictures(page)
+    page.get_by_role("checkbox", name="token mixing of layer 0").press("Space")
+    settle(page)
+    assert get(page, "mixing") == [False, True, True]
+    assert get(page, "probabilities") != before
+    assert "Token mixing is off in layer 0." in status(page)
+    assert page.get_by_text("Inside layer 0, its token mixing off").is_visible()
+    assert "to 0.00." in page.locator(".mx-look").inner_text()
+    assert pictures(page) != drawn
+    page.get_by_role("checkbox", name="token mixing of layer 0").press("Space")
+    settle(page)
+    assert get(page, "probabilities") == before
+    assert pictures(page) == drawn
+
+
+def test_layer_and_token_are_chosen(page):
+    drawn = pictures(page)
+    page.get_by_role("button", name="Look inside layer 1").press("Enter")
+    settle(page)
+    assert page.get_by_text("Inside layer 1", exact=True).is_visible()
+    assert page.get_by_role("button", name="Look inside layer 1").get_attribute("aria-pressed") == "true"
+    assert pictures(page) != drawn
+    page.get_by_role("slider", name="Token").press("Home")
+    assert "token 0 is mixed most" in status(page)
+    page.get_by_role("img", name="After token mixing").click(position={"x": 5, "y": 140})
+    assert "token 15 is mixed most" in status(page)
+    page.locator(".mx-look canvas").click(position={"x": 5, "y": 5})
+    assert "token 0 is mixed most" in status(page)
+
+
+def test_every_picture_has_its_words(page):
+    settle(page)
+    words = page.locator("canvas[role=img]").evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
+    assert len(words) == 9
+    assert all(len(word) > 20 for word in words)
+    assert page.locator("canvas:not([role=img]):not([aria-hidden=true])").count() == 0
+
+
+def test_the_theme_changes_tables_and_not_the_board(page):
+    settle(page)
+    light = pictures(page)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    settle(page)
+    dark = pictures(page)
+    assert dark[0] == light[0]
+    labels = page.locator("canvas").evaluate_all("all => all.map((one) => one.getAttribute('aria-label') ?? '')")
+    tables = [i for i, label in enumerate(labels) if label.startswith(("After", "The tokens", "The mean"))]
+    assert len(tables) == 4
+    assert all(dark[i] != light[i] for i in tables)
+
+
+def test_names_of_classes_are_text(tab, tmp_path, small_figure):
+    page = tab.open(write_page(tmp_path / "page.html", small_figure(tmp_path)))
+    page.get_by_role("radio").nth(2).check()
+    settle(page)
+    assert HOSTILE in page.locator(".mx-bars").inner_text()
+    assert page.locator("img[src=x]").count() == 0
+
+
+@pytest.mark.parametrize(
+    ("trait", "value", "words"),
+    [
+        ("weights", {"base64": "AAAA"}, "its weights are damaged or incomplete"),
+        ("images", {"base64": "AAAA"}, "its stored images are damaged or incomplete"),
+        ("class_names", ["one"], "its class names are damaged or incomplete"),
+    ],
+)
+def test_a_damaged_figure_says_so(tab, tmp_path, monkeypatch, trait, value, words, small_figure):
+    figure = small_figure(tmp_path)
+    damaged = {**figure.state(), trait: value}
+    monkeypatch.setattr(MixerFlow, "state", lambda self: damaged)
+    page = tab.open(write_page(tmp_path / "page.html", figure))
+    assert page.get_by_role("alert").inner_text() == f"This figure cannot come to life: {words}"
+
+
+@pytest.mark.parametrize("name", ["n_layers", "n_channel", "n_hidden_token", "n_hidden_channel", "n_image_channel"])
+def test_a_size_that_its_weights_do_not_have_is_named(tab, tmp_path, monkeypatch, name):
+    """A loop up to such a size would hardly end."""
+    figure = small_figure(tmp_path)
+    damaged = {**figure.state(), "config": {**figure.config, name: 1e308}}
+    monkeypatch.setattr(MixerFlow, "state", lambda self: damaged)
+    page = tab.open(write_page(tmp_path / "page.html", figure))
+    assert "its sizes are not those of its weights" in page.get_by_role("alert").inner_text()
+
+
+def test_a_damaged_image_says_so(page):
+    settle(page)
+    put(page, "image", "new DataView(new ArrayBuffer(3))")
+    assert "its image is damaged or incomplete" in page.get_by_role("alert").inner_text()
+
+
+def enlarged_digits():
+    """The test digits of scikit-learn as the introduction shows them, [n, 1, 28, 28]."""
+    images = load_data("digits").test.images.float()
+    return F.pad(F.interpolate(images, size=22, mode="bicubic", antialias=True).clamp(0, 255), (3, 3, 3, 3)).byte()
+
+
+def test_the_mixer_of_the_introduction_computes_as_torch_does(tab, book):
+    """In the built page: the logits of 200 images, and every step of three, within 1e-4."""
+    page = tab.open(book / "book/intro.html")
+    compare(page, shipped_weights("mnist"), enlarged_digits()[:200], 3)

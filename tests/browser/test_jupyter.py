@@ -1,0 +1,126 @@
+"""A live figure with a kernel: its traits go both ways, and in JupyterLab it is alive."""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+import nbformat
+import pytest
+from jupyter_client.manager import start_new_kernel
+from playwright.sync_api import TimeoutError
+
+from _extensions.chromium import Tab
+from mixer.widgets import PatchExplorer
+
+MAKE = """
+import torch
+from mixer.widgets import PatchExplorer
+explorer = PatchExplorer(torch.zeros(1, 8, 8, dtype=torch.uint8), 4)
+"""
+
+
+@pytest.fixture(scope="module")
+def kernel():
+    manager, client = start_new_kernel()
+    yield client
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def run(client, code):
+    """Run code in the kernel: what it printed, and the messages on its comms."""
+    printed, comms = [], []
+
+    def note(message):
+        if message["msg_type"] == "stream":
+            printed.append(message["content"]["text"])
+        elif message["msg_type"].startswith("comm_"):
+            comms.append(message["content"])
+
+    reply = client.execute_interactive(code, output_hook=note, timeout=120)
+    assert reply["content"]["status"] == "ok", reply["content"]
+    return "".join(printed), comms
+
+
+def test_traits_go_both_ways(kernel):
+    _, comms = run(kernel, MAKE)
+    (opened,) = (comm for comm in comms if "_esm" in comm.get("data", {}).get("state", {}))
+    assert opened["data"]["state"]["_esm"] == PatchExplorer._esm
+    update = {"comm_id": opened["comm_id"], "data": {"method": "update", "state": {"token": 3}, "buffer_paths": []}}
+    kernel.shell_channel.send(kernel.session.msg("comm_msg", update))
+    printed, _ = run(kernel, "print(explorer.token)")
+    assert printed == "3\n"
+    _, comms = run(kernel, "explorer.token = 1")
+    assert {"token": 1} in [comm["data"].get("state") for comm in comms]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """JupyterLab on a folder with one notebook: its address."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(MAKE + "explorer"), nbformat.v4.new_code_cell("explorer.token = 2")],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
+    )
+    nbformat.write(notebook, tmp_path / "figure.ipynb")
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", "--port=0", f"--ServerApp.root_dir={tmp_path}"]
+    options += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate", "--LabApp.news_url=None"]
+    own = {"JUPYTER_CONFIG_DIR": tmp_path / "config", "JUPYTER_DATA_DIR": tmp_path / "data"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "jupyterlab", *options],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **{name: str(folder) for name, folder in own.items()}},
+    )
+    address = next(found[0] for line in server.stderr if (found := re.search(r"http://127\S+token=\w+", line)))
+    threading.Thread(target=server.stderr.read, daemon=True).start()  # a full pipe would stop it
+    yield address.replace("/lab?", "/lab/tree/figure.ipynb?")
+    server.terminate()
+    server.wait(30)
+
+
+def dismiss(dialog):
+    """Close a dialog of JupyterLab's that came in the way, and say which."""
+    print("a dialog:", dialog.inner_text())
+    dialog.get_by_role("button").last.click()
+
+
+def test_it_is_alive_in_jupyterlab(browser, lab):
+    page = Tab(browser).page
+    page.goto(lab)
+    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)  # the kernel is there
+    facts = page.locator(".mx p[role=status]")
+    page.add_locator_handler(page.locator("dialog.jp-Dialog"), dismiss)
+    for _ in range(4):  # while JupyterLab still restores the page's widgets, it can lose a change: then run them again
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
+        with suppress(TimeoutError):
+            facts.get_by_text("Token 2").wait_for(timeout=20_000)  # the second cell set it
+            break
+    facts.get_by_text("Token 2").wait_for()
+    page.locator(".mx").get_by_role("slider", name="Token").press("ArrowRight")
+    facts.get_by_text("Token 3").wait_for()
+    assert page.locator(".mx canvas").first.evaluate("c => c.getContext('2d').getImageData(0, 0, 1, 1).data[3]") == 255
+    page.close()
+
+
+COLAB = """
+import sys, types
+output = types.ModuleType("google.colab.output")
+calls = []
+output.enable_custom_widget_manager = lambda: calls.append("enabled")
+output._widgets = types.SimpleNamespace(_installed_url="https://example.org/manager.js")
+sys.modules |= {"google": types.ModuleType("google"), "google.colab": types.ModuleType("google.colab")}
+sys.modules["google.colab.output"] = output
+"""
+
+
+def test_on_colab_it_asks_for_the_widget_manager(kernel):
+    """With a stand-in for the module of Colab: a figure is shown as a widget, by the manager that Colab names."""
+    show = "data, about = explorer._repr_mimebundle_(); view = 'application/vnd.jupyter.widget-view+json'\n"
+    printed, _ = run(kernel, COLAB + MAKE + show + "print(calls, view in data, about[view])")
+    address = {"colab": {"custom_widget_manager": {"url": "https://example.org/manager.js"}}}
+    assert printed == f"['enabled'] True {address}\n"
+    run(kernel, "for name in [name for name in sys.modules if name.startswith('google')]: del sys.modules[name]")
