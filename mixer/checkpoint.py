@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
-from torch import Tensor, nn
+from torch import Tensor
 
-from mixer.config import MixerConfig
+from mixer.config import MixerConfig, check_kind, check_same, check_unchanged, kinds
 from mixer.data import normalise, pixel_order
 from mixer.model import MLPMixer
 from mixer.picture import read_image
@@ -88,41 +88,13 @@ def assembled(config: MixerConfig, weights: dict[str, Tensor]) -> MLPMixer:
 
 def check_loadable(model: MLPMixer) -> None:
     """Raise ValueError unless the model is the one that its configuration makes, apart from its numbers."""
-    if not isinstance(model, MLPMixer) or type(model).forward is not MLPMixer.forward:
-        raise ValueError(f"a {type(model).__name__} cannot be saved, only an MLPMixer; see from_convolution for a twin")
-    if not isinstance(model.layers, nn.ModuleList | nn.Sequential):
-        raise ValueError(f"layers is {type(model.layers).__name__} and should be ModuleList, for instance layers[:1]")
+    check_kind(model, MLPMixer)
     if any(tensor.is_meta for tensor in model.state_dict().values()):
         raise ValueError("the model is on the meta device, where it has no weights; load some before it is saved")
-    with torch.device("meta"):
-        loaded = MLPMixer(**model.config)
-
-    def parts(network: MLPMixer) -> dict[str, str]:
-        return {
-            name: f"{type(part).__qualname__}({part.extra_repr()})"
-            for name, part in network.named_modules(remove_duplicate=False)
-            if name
-        }
-
     try:
-        check_same({**parts(model), "layers": "ModuleList()"}, parts(loaded))
-        check_same(kinds(model.state_dict()), kinds(loaded.state_dict()))
+        check_unchanged(model, MLPMixer)
     except ValueError as error:
         raise ValueError(f"a model changed in this way could not be loaded again: {error}") from error
-
-
-def kinds(tensors: dict[str, Tensor]) -> dict[str, str]:
-    """The shape of every tensor by name, with its type unless that is a usual one for weights."""
-    usual = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-    return {name: f"{'' if t.dtype in usual else t.dtype} {list(t.shape)}".strip() for name, t in tensors.items()}
-
-
-def check_same(found: dict[str, str], expected: dict[str, str]) -> None:
-    """Raise ValueError, naming the first difference, unless the two are equal."""
-    for name in {**expected, **found}:
-        there, wanted = found.get(name, "missing"), expected.get(name, "left out")
-        if there != wanted:
-            raise ValueError(f"{name} is {there} and should be {wanted}")
 
 
 @torch.no_grad()

@@ -1,9 +1,12 @@
-"""The sizes and options of a Mixer: what is allowed, and what follows from them, before anything is built."""
+"""The sizes and options of a Mixer: what is allowed, what follows from them, and whether a network still has them."""
 
 import math
 import operator
 import reprlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor, nn
 
 NORMS = ("tokens_channels", "channels")
 GELUS = ("erf", "tanh")
@@ -126,3 +129,63 @@ class MixerConfig:
         """Every field by name, as JSON keeps it: an image_size of two numbers is a list."""
         size = self.image_size
         return asdict(self) | {"image_size": size if isinstance(size, int) else list(size)}
+
+
+def current_config(network: nn.Module) -> dict:
+    """The arguments of a Mixer or its twin by name, as JSON keeps them, with the layers and classes that it has now."""
+    layers, head = getattr(network, "layers", None), getattr(getattr(network, "output", None), "linear", None)
+    n_layers = len(layers) if isinstance(layers, nn.ModuleList | nn.Sequential) else network.sizes.n_layers
+    n_output = getattr(head, "out_features", getattr(head, "out_channels", network.sizes.n_output))
+    return replace(network.sizes, n_layers=n_layers, n_output=n_output).as_dict()
+
+
+def check_kind(network: nn.Module, kind: type[nn.Module]) -> None:
+    """Raise ValueError unless the network is of this class and has its forward; a wrapper is told what to give."""
+    if isinstance(network, kind) and type(network).forward is kind.forward:
+        return
+    inner = [name for name in ("module", "_orig_mod") if isinstance(getattr(network, name, None), nn.Module)]
+    mend = f"give its .{inner[0]}" if inner else "see to_convolution and from_convolution for twins"
+    raise ValueError(f"{_title(type(network))} cannot be saved or converted, only {kind.__name__}; {mend}")
+
+
+def check_unchanged(network: nn.Module, kind: type[nn.Module]) -> None:
+    """Raise ValueError, naming the first difference, unless `kind` makes this network from its configuration.
+
+    The numbers in it may be others. Hooks are not looked at; they are no part of a network's state.
+    """
+    check_kind(network, kind)
+    with torch.device("meta"):  # takes no memory
+        made = kind(**network.config)
+    check_same(_parts(network), _parts(made))
+    check_same(kinds(network.state_dict()), kinds(made.state_dict()))
+
+
+def _parts(network: nn.Module) -> dict[str, str]:
+    """Class and options of every module by name, and which of its methods were replaced."""
+    found = {}
+    for name, part in network.named_modules(remove_duplicate=False):
+        listed = name == "layers" and type(part) is nn.Sequential  # runs as a ModuleList does here
+        text = f"{'ModuleList' if listed else _title(type(part))}({part.extra_repr()})" if name else "as it was made"
+        replaced = [attribute for attribute in vars(part) if callable(getattr(type(part), attribute, None))]
+        found[name or "the network"] = f"{text}, but for its {', '.join(replaced)}," if replaced else text
+    return found
+
+
+def _title(kind: type) -> str:
+    """The name of a class, with its module where that is neither torch's nor this package's."""
+    is_known = kind.__module__.startswith(("torch.nn.", "mixer."))
+    return kind.__qualname__ if is_known else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def kinds(tensors: dict[str, Tensor]) -> dict[str, str]:
+    """The shape of every tensor by name, with its type unless that is a usual one for weights."""
+    usual = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+    return {name: f"{'' if t.dtype in usual else t.dtype} {list(t.shape)}".strip() for name, t in tensors.items()}
+
+
+def check_same(found: dict[str, str], expected: dict[str, str]) -> None:
+    """Raise ValueError, naming the first difference, unless the two are equal."""
+    for name in {**expected, **found}:
+        there, wanted = found.get(name, "missing"), expected.get(name, "left out")
+        if there != wanted:
+            raise ValueError(f"{name} is {there} and should be {wanted}")

@@ -10,7 +10,7 @@ import inspect
 import torch
 from torch import Tensor, fx, nn
 
-from mixer.config import MixerConfig, check_options, check_positive
+from mixer.config import MixerConfig, check_options, check_positive, check_same, check_unchanged, current_config
 from mixer.model import MLPMixer, check_images, gelu_layer
 
 fx.wrap("check_images")  # as in mixer.model
@@ -120,14 +120,19 @@ class ConvolutionalMixer(nn.Module):
 
     def __init__(self, *args, **kwargs):
         super().__init__()
-        sizes = MixerConfig(*args, **kwargs)
-        self.config, self.grid, self.image_shape = sizes.as_dict(), sizes.grid, sizes.image_shape
+        self.sizes = sizes = MixerConfig(*args, **kwargs)
+        self.grid, self.image_shape = sizes.grid, sizes.image_shape
         C, hidden = sizes.n_channel, (sizes.n_hidden_token, sizes.n_hidden_channel)
         options = dict(norm=sizes.norm, gelu=sizes.gelu, eps=sizes.eps)
 
         self.per_patch = PerPatchConv(sizes.n_image_channel, C, sizes.patch_size)
         self.layers = nn.ModuleList(ConvMixerLayer(C, self.grid, *hidden, **options) for _ in range(sizes.n_layers))
         self.output = OutputConv(C, self.grid, sizes.n_output, sizes.norm, sizes.eps)
+
+    @property
+    def config(self) -> dict:
+        """The arguments of such a network by name, with the layers and classes that it has now."""
+        return current_config(self)
 
     def forward(self, image: Tensor) -> Tensor:
         check_images(image, self.image_shape)
@@ -156,8 +161,9 @@ def copy_weights(source: nn.Module, target: nn.Module) -> nn.Module:
     Returns the target, on the source's device, in its dtype and mode.
 
     Raises:
-        RuntimeError: the two are not twins (torch names the parameter that does not fit).
+        ValueError: the two are not twins; it names the first parameter that does not fit.
     """
+    check_same(_counts(source), _counts(target))
     shapes = {name: p.shape for name, p in target.state_dict().items()}
     weights = {name: carry_over(p, shapes[name]).clone() for name, p in source.state_dict().items()}
     first = next(source.parameters())
@@ -165,13 +171,23 @@ def copy_weights(source: nn.Module, target: nn.Module) -> nn.Module:
     return target.train(source.training)
 
 
+def _counts(network: nn.Module) -> dict[str, str]:
+    """How many numbers each parameter holds, by name, which twins have in common."""
+    return {name: f"{p.numel()} numbers" for name, p in network.state_dict().items()}
+
+
 def to_convolution(model: MLPMixer) -> ConvolutionalMixer:
-    """The convolutional twin of a Mixer, with the same weights and so the same outputs."""
+    """The convolutional twin of a Mixer, with the same weights and so the same outputs.
+
+    Another number of layers or classes is followed; raises ValueError if a module was changed in any other way.
+    """
+    check_unchanged(model, MLPMixer)
     return copy_weights(model, ConvolutionalMixer(**model.config))
 
 
 def from_convolution(twin: ConvolutionalMixer) -> MLPMixer:
-    """The Mixer of a convolutional twin, with the same weights and so the same outputs."""
+    """The Mixer of a convolutional twin, with the same weights and so the same outputs. Raises as `to_convolution`."""
+    check_unchanged(twin, ConvolutionalMixer)
     return copy_weights(twin, MLPMixer(**twin.config))
 
 

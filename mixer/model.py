@@ -6,12 +6,11 @@ Source: Tolstikhin et al. 2021, "MLP-Mixer: An all-MLP Architecture for Vision",
 """
 
 import inspect
-from dataclasses import replace
 
 import torch
 from torch import Tensor, fx, nn
 
-from mixer.config import MixerConfig, check_options, check_positive, patch_grid
+from mixer.config import MixerConfig, check_options, check_positive, current_config, patch_grid
 
 
 @fx.wrap  # a traced graph holds this call and not its comparisons
@@ -223,8 +222,7 @@ class MLPMixer(nn.Module):
     @property
     def config(self) -> dict:
         """The arguments of such a model by name, as JSON keeps them, with the layers and classes that it has now."""
-        n_output = getattr(getattr(self.output, "linear", None), "out_features", self.sizes.n_output)
-        return replace(self.sizes, n_layers=len(self.layers), n_output=n_output).as_dict()
+        return current_config(self)
 
     def forward(self, image: Tensor) -> Tensor:
         check_images(image, self.image_shape)

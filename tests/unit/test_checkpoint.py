@@ -235,7 +235,7 @@ def test_a_loaded_model_is_independent_of_its_file(saved):
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path, small_model):
     path = tmp_path / "m.safetensors"
-    with pytest.raises(ValueError, match="a ConvolutionalMixer cannot be saved, only an MLPMixer"):
+    with pytest.raises(ValueError, match="ConvolutionalMixer cannot be saved or converted, only MLPMixer; see"):
         checkpoint.save(path, to_convolution(small_model()))
     with pytest.raises(ValueError, match=r"must not begin with model\."):
         checkpoint.save(path, small_model(), extra={"model.per_patch.linear.weight": torch.zeros(1)})
@@ -285,6 +285,14 @@ def replaced(path, part):
     return change
 
 
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+Doubled.__qualname__ = "Linear"  # another class of the same name
+
+
 class OtherMixing(nn.Module):
     def forward(self, x):
         return x
@@ -299,17 +307,24 @@ CHANGES = [
         r"output.linear is Sequential\(\) and should be Linear",
     ),
     (replaced("output.linear.weight", nn.Parameter(torch.zeros(2, 6))), r"weight is \[2, 6\] and should be \[3, 6\]"),
+    (replaced("output.linear", Doubled(6, 3)), r"is .*test_checkpoint.Linear\(.* and should be Linear\("),
+    (replaced("layers.0.forward", abs), r"layers.0 is MixerLayer\(\), but for its forward, and should be MixerLayer"),
+    (replaced("layers.0.token_mixing.update", abs), "token_mixing is TokenMixingMLP.*, but for its update, and should"),
+    (replaced("forward", abs), "the network is as it was made, but for its forward, and should be as it was made"),
+    (replaced("layers", nn.Identity()), r"layers is Identity\(\) and should be ModuleList"),
+    (lambda model: delattr(model, "layers"), "layers is missing and should be ModuleList"),
+    (lambda model: delattr(model, "output"), "output is missing and should be OutputMLP"),
     (replaced("output", nn.Linear(6, 3)), "output is Linear.* and should be OutputMLP"),
     (replaced("per_patch.linear", nn.Linear(8, 6)), "per_patch.linear is .*in_features=8.* should be .*in_features=4"),
     (replaced("patches.patch_size", 4), "patches is .*patch_size=4.* should be .*patch_size=2"),
     (replaced("layers", nn.ModuleList()), "n_layers is 0"),
-    (lambda model: setattr(model, "layers", model.layers[0]), "layers is MixerLayer and should be ModuleList"),
+    (lambda model: setattr(model, "layers", model.layers[0]), r"layers is MixerLayer\(\) and should be ModuleList"),
     (replaced("layers.0.token_mixing.fc1", nn.Linear(4, 9)), "token_mixing.fc1 is .*out_features=9.* should be"),
     (replaced("layers.0.token_mixing.gelu", nn.ReLU()), r"token_mixing.gelu is ReLU\(\) and should be GELU"),
     (replaced("layers.0.token_mixing.norm.eps", 0.1), "token_mixing.norm is .*eps=0.1.* should be .*eps=1e-05"),
     (
         replaced("layers.0.channel_mixing", OtherMixing()),
-        "channel_mixing is OtherMixing.* and should be ChannelMixingMLP",
+        "channel_mixing is .*OtherMixing.* and should be ChannelMixingMLP",
     ),
     (replaced("layers.0.dropout", nn.Dropout(0.5)), "layers.0.dropout is Dropout.* and should be left out"),
     (lambda model: model.register_buffer("mean", torch.zeros(3)), r"mean is \[3\] and should be left out"),
@@ -334,8 +349,12 @@ def test_save_refuses_another_forward_and_metadata_that_are_no_json(saved, small
         def forward(self, image):
             return 2 * super().forward(image)
 
+    wrapped = {"module": nn.DataParallel(small_model()), "_orig_mod": torch.compile(small_model())}
+    for name, network in wrapped.items():
+        with pytest.raises(ValueError, match=f"cannot be saved or converted, only MLPMixer; give its .{name}$"):
+            checkpoint.save(saved, network)
     before = saved.read_bytes()
-    with pytest.raises(ValueError, match="a Doubled cannot be saved"):
+    with pytest.raises(ValueError, match="Doubled cannot be saved or converted, only MLPMixer"):
         checkpoint.save(saved, Doubled(**small_model().config))
     circle = []
     circle.append(circle)

@@ -99,6 +99,68 @@ def test_round_trip_keeps_every_weight(norm):
     assert next(back.parameters()).abs().sum() > 0
 
 
+@pytest.mark.parametrize("convert", [to_convolution, from_convolution])
+def test_conversion_follows_layers_and_classes(convert):
+    network = randomised(MLPMixer(**SIZES)).double()
+    network = network if convert is to_convolution else to_convolution(network)
+    head = torch.nn.Linear(8, 9) if convert is to_convolution else torch.nn.Conv2d(8, 9, kernel_size=1)
+    network.output.linear = head.double()
+    network.layers = network.layers[1:]
+    twin = convert(network)
+    assert (twin.config["n_layers"], twin.config["n_output"]) == (1, 9)
+    assert twin.config == network.config
+    images = torch.randn(5, 3, 8, 12, dtype=torch.float64)
+    torch.testing.assert_close(twin(images), network(images), rtol=0, atol=1e-12)
+
+
+def changed(path, value):
+    """A function that sets an attribute of a network, under a module's path."""
+    module, _, name = path.rpartition(".")
+    return lambda network: setattr(network.get_submodule(module), name, value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (changed("layers.1.token_mixing.gelu", torch.nn.ReLU()), r"token_mixing.gelu is ReLU\(\) and should be GELU"),
+        (
+            changed("layers.0.channel_mixing.norm.eps", 0.5),
+            "channel_mixing.norm is .*eps=0.5.* and should be .*eps=1e-05",
+        ),
+        (changed("layers.0.dropout", torch.nn.Dropout(0.5)), "layers.0.dropout is Dropout.* and should be left out"),
+        (changed("layers.0.forward", abs), "layers.0 is .*MixerLayer.*, but for its forward, and should be"),
+        (changed("output.linear.bias", None), "output.linear.bias is missing|output.linear is .*bias=False"),
+        (changed("output.linear", torch.nn.Identity()), r"output.linear is Identity\(\) and should be"),
+        (changed("layers", torch.nn.Identity()), r"layers is Identity\(\) and should be ModuleList"),
+        (lambda network: network.register_buffer("mean", torch.zeros(3)), r"mean is \[3\] and should be left out"),
+    ],
+)
+@pytest.mark.parametrize("convert", [to_convolution, from_convolution])
+def test_a_twin_that_would_compute_something_else_is_refused(convert, change, sentence):
+    network = MLPMixer(**SIZES) if convert is to_convolution else to_convolution(MLPMixer(**SIZES))
+    change(network)
+    with pytest.raises(ValueError, match=sentence) as error:
+        convert(network)
+    assert "\n" not in str(error.value)
+
+
+def test_only_twins_are_converted():
+    model = MLPMixer(**SIZES)
+    wrong = [(to_convolution, to_convolution(model)), (from_convolution, model), (to_convolution, SmallCNN(2, 3, 3))]
+    for convert, network in wrong:
+        with pytest.raises(ValueError, match=r"cannot be saved or converted, only (MLPMixer|ConvolutionalMixer); see"):
+            convert(network)
+    with pytest.raises(
+        ValueError, match=r"DataParallel cannot be saved or converted, only MLPMixer; give its \.module"
+    ):
+        to_convolution(torch.nn.DataParallel(model))
+    block = TokenMixingMLP(6, N_CHANNEL, N_HIDDEN)
+    with pytest.raises(ValueError, match=r"fc1\.weight is 42 numbers and should be 48 numbers"):
+        copy_weights(block, TokenMixingConv(N_CHANNEL, GRID, 8, "tokens_channels", "erf", 1e-5))
+    with pytest.raises(ValueError, match=r"linear\.weight is missing and should be 60 numbers"):
+        copy_weights(block, PerPatchConv(3, N_CHANNEL, 2))
+
+
 def test_the_twin_refuses_what_the_mixer_refuses():
     model = MLPMixer(**SIZES)
     for network in (model, to_convolution(model)):
