@@ -225,6 +225,11 @@ def write_whole(path: Path, payload: bytes) -> None:
             shutil.copymode(path, temporary)
         temporary.replace(path)
     except OSError as error:
-        raise OSError(f"{path} cannot be written ({error.strerror}); make room, or choose another folder") from error
+        raise unwritable(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unwritable(path: Path, error: OSError) -> OSError:
+    """An error that names the file and what to do."""
+    return OSError(f"{path} cannot be written ({error.strerror}); make room, or choose another folder")

@@ -101,6 +101,11 @@ def eight_bits(image: Image.Image) -> Image.Image:
         ValueError: the range of its values is not known.
     """
     stored = str(image.tile[:1])  # the layout of the pixels in the file, until they are read
+    if "BGRX" in stored:  # of 32 bits, whose fourth channel Pillow leaves out
+        image.fp.seek(image.tile[0].offset)
+        fourth = np.frombuffer(image.fp.read(4 * image.width * image.height), np.uint8)[3::4]
+        if fourth.min() != fourth.max():
+            raise ValueError("its fourth channel, perhaps transparency, cannot be read: save it as PNG")
     image.load()
     tags, key = getattr(image, "tag_v2", {}), image.info.get("transparency")
     is_deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))

@@ -17,7 +17,7 @@ from mixer.cli.run import Run
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns 0, or 2 after one sentence about what was wrong, or 130 after Ctrl-C."""
+    """Run the command; returns 0, or 2 after one sentence about what was wrong, or 128 + a signal's number."""
     argv = sys.argv[1:] if argv is None else argv
     given = vars(make_parser().parse_args(argv))
     with redirect_stdout(Output(sys.stdout)), redirect_stderr(Output(sys.stderr)), ExitStack() as open_folders:

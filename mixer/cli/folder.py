@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mixer.checkpoint import UNFINISHED
+from mixer.checkpoint import UNFINISHED, unwritable
 
 CHECKPOINT, HISTORY, LOCK = "checkpoint.safetensors", "history.jsonl", ".lock"
 
@@ -50,8 +50,8 @@ def named_folder(given: dict) -> Path | None:
     return folder
 
 
-def holds_run(folder: Path, may_resume: bool) -> bool:
-    """Whether there is a run to continue in a folder.
+def holds_run(folder: Path, may_resume: bool, is_first: bool) -> bool:
+    """Whether there is a run to continue in a folder; if not, the first process says so.
 
     Raises:
         ValueError: there is one, and it may not be continued.
@@ -60,7 +60,7 @@ def holds_run(folder: Path, may_resume: bool) -> bool:
     there = (folder / CHECKPOINT).is_file()
     if not may_resume and (there or (history.exists() and history.stat().st_size)):
         raise ValueError(f"{folder} already holds a run; add --resume to continue it, or choose another --out")
-    if may_resume and not there:
+    if may_resume and not there and is_first:
         print(f"{folder} holds no checkpoint yet: starting from the beginning")
     return there
 
@@ -113,8 +113,15 @@ def read_history(path: Path, n_epochs: int, last: dict) -> list[dict]:
 
 
 def append_record(path: Path, record: dict) -> None:
-    """Add a record to a history, so that it outlasts a power cut."""
-    with path.open("a") as file:
-        file.write(json.dumps(record) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Add a record to a history, so that it outlasts a power cut.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise unwritable(path, error) from error

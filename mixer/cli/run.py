@@ -69,7 +69,7 @@ class Run:
         self.out = named_folder(given)
         if self.out and self.is_first:
             open_folders.enter_context(locked(self.out))
-        self.is_new = self.out is None or not holds_run(self.out, "resume" in given)
+        self.is_new = self.out is None or not holds_run(self.out, "resume" in given, self.is_first)
         tensors, stored = ({}, {"options": {}, "metrics": {}}) if self.is_new else read_run(self.out / CHECKPOINT)
         self.options = resolve({k: v for k, v in given.items() if k not in ("out", "resume")}, stored["options"])
         self.options.device = join_processes(self.options.device)

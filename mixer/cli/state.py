@@ -6,6 +6,7 @@ from numbers import Real
 import torch
 from torch import Tensor
 
+from mixer.config import check_same
 from mixer.training import Trainer
 
 MOMENTS = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",)}
@@ -60,17 +61,18 @@ def expected_state(trainer: Trainer, step: int) -> Groups:
 def check_tensors(found: Groups, expected: Groups) -> None:
     """Raise ValueError unless the expected tensors are there, in their shapes and types, and no others beside them."""
 
-    def kind(tensor: Tensor | None) -> str:
-        return "missing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+    def described(groups: Groups) -> dict[str, str]:
+        there = {group: groups.get(group, {}) for group in ("model", "learner", "optimiser", "sums")}
+        return {
+            f"{group} {name}".strip(): f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+            for group, named in there.items()
+            for name, tensor in named.items()
+        }
 
-    for group in {**expected, "optimiser": {}, "learner": {}}:
-        there, wanted = found.get(group, {}), expected.get(group, {})
-        for name in sorted(there.keys() | wanted.keys()):
-            if kind(there.get(name)) != kind(wanted.get(name)):
-                raise ValueError(
-                    f"this is no run of such a model and recipe: its {group} {name} is {kind(there.get(name))} and "
-                    f"should be {kind(wanted.get(name))}; start a new run"
-                )
+    try:
+        check_same(described(found), described(expected))
+    except ValueError as error:
+        raise ValueError(f"this is no run of such a model and recipe: its {error}; start a new run") from None
 
 
 def check_numbers(numbers: dict) -> None:

@@ -188,6 +188,16 @@ def test_a_picture_that_vanishes_on_its_background_is_refused(tmp_path, loaded):
     assert loaded(tmp_path, "x.png", encoded(blank, "PNG")).unique().tolist() == [255]
 
 
+def test_a_bitmap_with_transparency_is_refused(tmp_path, loaded):
+    """Pillow drops it, and black strokes would be all that is left."""
+    strokes = np.zeros((4, 4, 4), np.uint8)
+    strokes[:, 1:3, 3] = 255
+    with pytest.raises(OSError, match="its fourth channel, perhaps transparency, cannot be read: save it as PNG"):
+        loaded(tmp_path, "x.bmp", encoded(Image.fromarray(strokes), "BMP"))
+    strokes[..., 3] = 255
+    assert loaded(tmp_path, "x.bmp", encoded(Image.fromarray(strokes + 7), "BMP")).unique().tolist() == [7]
+
+
 @pytest.mark.parametrize("background", ["", "no colour", "#ff00", "#ff000080", 7])
 def test_a_background_that_is_no_opaque_colour(tmp_path, background):
     with pytest.raises(ValueError, match=r"^background is .*; it must be a colour, as white, black or #ff8800$"):

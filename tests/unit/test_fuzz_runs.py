@@ -132,6 +132,12 @@ def resumed(say, out):
     return status
 
 
+def copied(source, out):
+    """A fresh copy of a run."""
+    shutil.rmtree(out, ignore_errors=True)
+    return shutil.copytree(source, out)
+
+
 def damage(stored, drawn):
     """Replace, rename or leave out something in a dictionary, also in one inside of it."""
     name = drawn.draw(st.sampled_from(sorted(stored)))
@@ -164,9 +170,7 @@ def damage_tensor(tensors, drawn):
 @times(25, 1500)
 @given(drawn=st.data())
 def test_any_stored_state_with_a_valid_checksum_is_resumed_or_refused(folder, whole, drawn, say, history):
-    out = folder / "stored"
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(whole(1), out)
+    out = copied(whole(1), folder / "stored")
     path = out / "checkpoint.safetensors"
     model, about = checkpoint.load(path)
     tensors = {name: t for name, t in checkpoint.read(path)[0].items() if not name.startswith("model.")}
@@ -180,9 +184,7 @@ def test_any_stored_state_with_a_valid_checksum_is_resumed_or_refused(folder, wh
 @times(15, 500)
 @given(drawn=st.data())
 def test_any_history_is_continued_or_refused(folder, whole, drawn, say, history):
-    out = folder / "history"
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(whole(1), out)
+    out = copied(whole(1), folder / "history")
     lines = (out / "history.jsonl").read_bytes().splitlines(keepends=True)
     for _ in range(drawn.draw(st.integers(1, 3))):
         k = drawn.draw(st.integers(0, max(0, len(lines) - 1)))

@@ -319,3 +319,18 @@ def test_too_many_threads_and_a_folder_that_is_not_utf8(tmp_path, monkeypatch, c
     assert "--num_threads is 100000; choose from 1 to" in capsys.readouterr().err
     assert say(*QUICK, "--n_epochs", 1, "--out", os.fsdecode(b"r\xff")) == 2
     assert "is not UTF-8" in capsys.readouterr().err
+
+
+def test_a_history_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys, say):
+    out = tmp_path / "run"
+    original = os.fsync
+
+    def full(handle):
+        if Path(f"/proc/self/fd/{handle}").resolve().name == "history.jsonl":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert say(*QUICK, "--n_epochs", 1, "--out", out) == 2
+    sentence = f"{out / 'history.jsonl'} cannot be written (No space left on device); make room, or choose another"
+    assert sentence in capsys.readouterr().err
