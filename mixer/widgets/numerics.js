@@ -12,7 +12,7 @@ export const rowOf = (array, i, length) => array.subarray(i * length, (i + 1) * 
 export const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 
 /** Bits of float16 numbers, as float32. */
-export const fromHalves = (halves) =>
+const fromHalves = (halves) =>
   new Float32Array(halves).map((bits) => {
     const sign = bits & 0x8000 ? -1 : 1;
     const exponent = (bits >> 10) & 31;
@@ -52,7 +52,7 @@ export function floats(view, n) {
 // ---------------------------------------------------------------------------------------------------- functions
 
 /** The error function, to 1.5e-7. Source: Abramowitz and Stegun, formula 7.1.26. */
-export function erf(x) {
+function erf(x) {
   const a = Math.abs(x);
   const t = 1 / (1 + 0.3275911 * a);
   const sum = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))));
@@ -67,7 +67,7 @@ export function gelu(x, kind = "erf") {
 }
 
 /** The derivative of GELU, of kind "erf" or "tanh". */
-export function geluSlope(x, kind = "erf") {
+function geluSlope(x, kind = "erf") {
   if (kind === "tanh") {
     const root = Math.sqrt(2 / Math.PI);
     const t = Math.tanh(root * (x + 0.044715 * x * x * x));
@@ -77,7 +77,7 @@ export function geluSlope(x, kind = "erf") {
 }
 
 /** x [n, nIn] times the transpose of weight [nOut, nIn], plus bias: [n, nOut]. */
-export function linear(x, weight, bias) {
+function linear(x, weight, bias) {
   const nOut = bias.length;
   const nIn = weight.length / nOut;
   const n = x.length / nIn;
@@ -134,14 +134,14 @@ function linearBlock(x, weight, bias, y, i0, i1, j0) {
 }
 
 /** x [rows, columns] with its axes exchanged: [columns, rows]. */
-export function transpose(x, rows, columns) {
+function transpose(x, rows, columns) {
   const y = new Float32Array(x.length);
   for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) y[j * rows + i] = x[i * columns + j];
   return y;
 }
 
 /** LayerNorm over every stretch of x as long as `length`; the weight and the bias are repeated over the stretches. */
-export function layerNorm(x, weight, bias, length, eps) {
+function layerNorm(x, weight, bias, length, eps) {
   const y = new Float32Array(x.length);
   for (let start = 0; start < x.length; start += length) {
     let mean = 0;
@@ -156,7 +156,7 @@ export function layerNorm(x, weight, bias, length, eps) {
 }
 
 /** Numbers that sum to 1, from logits. */
-export function softmax(logits) {
+function softmax(logits) {
   const highest = Math.max(...logits);
   const powers = Array.from(logits, (logit) => Math.exp(logit - highest));
   const sum = powers.reduce((a, b) => a + b, 0);

@@ -78,7 +78,7 @@ export function tick(label, { change }) {
 }
 
 /** Whether movement is left out, as the reader asked the system. */
-export const stillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+const stillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /**
  * A button that calls `step` every `wait` milliseconds, or at every frame where no `wait` is given, until it returns
