@@ -70,8 +70,8 @@ function compute({ counts, grid, nTokens, W1, b1, normed }, [unit, channel, exam
 
 /** A number as it is shown, to five decimals and with a true minus sign. */
 function shown(x) {
-  const digits = Math.abs(x).toFixed(5);
-  return x < 0 && Number(digits) ? `−${digits}` : digits;
+  const text = x.toFixed(5);
+  return text.replace(/^-(?=.*[1-9])/, "−").replace("-", "");
 }
 
 /** A number as a CSS colour. */
