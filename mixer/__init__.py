@@ -7,6 +7,7 @@ from mixer.convolution import ConvolutionalMixer, from_convolution, to_convoluti
 from mixer.data import Split
 from mixer.data import load as load_data
 from mixer.devices import make_torchvision_importable
+from mixer.mixing import TOKEN_MIXINGS
 from mixer.model import (
     ChannelMixingMLP,
     ImageToPatches,
@@ -26,6 +27,7 @@ make_torchvision_importable()  # for mixer.data, and for timm where it is import
 __version__ = "0.1.0"
 __all__ = [
     "RECIPES",
+    "TOKEN_MIXINGS",
     "ChannelMixingMLP",
     "ConvolutionalMixer",
     "ImageToPatches",

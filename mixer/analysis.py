@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mixer.model import MLPMixer
+from mixer.model import MLPMixer, TokenMixingMLP
 
 
 def token_maps(model: MLPMixer, layer: int, weights: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -22,10 +22,13 @@ def token_maps(model: MLPMixer, layer: int, weights: dict[str, Tensor] | None = 
     Shapes: two tensors [n_hidden_token, rows, columns], on the grid of patches.
 
     Raises:
-        ValueError: there is no such layer.
+        ValueError: there is no such layer, or its token mixing has no hidden units.
     """
     if not 0 <= layer < len(model.layers):
         raise ValueError(f"layer is {layer}; this model has the layers 0 to {len(model.layers) - 1}")
+    block = model.layers[layer].token_mixing
+    if not isinstance(block, TokenMixingMLP):
+        raise ValueError(f"{type(block).__name__} has no hidden units; choose a model whose token_mixing is mlp")
     weights = model.state_dict() if weights is None else weights
     name = f"layers.{layer}.token_mixing"
     first, second = weights[f"{name}.fc1.weight"], weights[f"{name}.fc2.weight"]

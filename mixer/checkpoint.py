@@ -73,7 +73,8 @@ def assembled(config: MixerConfig, weights: dict[str, Tensor]) -> MLPMixer:
     Raises:
         ValueError: they are not the weights of this model; nothing of its size was made.
     """
-    if 12 * (config.n_layers - 1) > len(weights) or config.n_parameters >= 2**63:  # bounds the time to make a model
+    of_layer = {"mlp": 6, "none": 0}.get(config.token_mixing, 2) + 6 * (config.channel_mixing == "mlp")  # or more
+    if of_layer * (config.n_layers - 1) > len(weights) or config.n_parameters >= 2**63:  # bounds the time to make it
         n_there = sum(tensor.numel() for tensor in weights.values())
         raise ValueError(
             f"{config.n_layers:,} layers of {config.n_parameters:,} numbers in all, but there are {len(weights):,} "
@@ -83,7 +84,7 @@ def assembled(config: MixerConfig, weights: dict[str, Tensor]) -> MLPMixer:
         model = MLPMixer(**config.as_dict())
     check_same(kinds(weights), kinds(model.state_dict()))
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
-    return model.requires_grad_().eval()
+    return model.eval()
 
 
 def check_loadable(model: MLPMixer) -> None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 NORMS = ("tokens_channels", "channels")
 GELUS = ("erf", "tanh")
+TOKEN_MIXINGS = ("mlp", "linear", "none", "random", "average", "shift", "toeplitz", "low_rank", "kronecker")
+CHANNEL_MIXINGS = ("mlp", "none")
 MOST_LAYERS, MOST = 10_000, 2**31 - 1  # of layers, and of every other size
 
 
@@ -34,9 +36,10 @@ def check_positive(**sizes: int) -> list[int]:
     return checked
 
 
-def check_options(norm: str = NORMS[0], gelu: str = GELUS[0], eps: float = 1e-5) -> None:
+def check_options(norm=NORMS[0], gelu=GELUS[0], eps=1e-5, token_mixing="mlp", channel_mixing="mlp") -> None:
     """Raise ValueError unless these are options of a Mixer."""
-    for name, value, allowed in (("norm", norm, NORMS), ("gelu", gelu, GELUS)):
+    mixings = (("token_mixing", token_mixing, TOKEN_MIXINGS), ("channel_mixing", channel_mixing, CHANNEL_MIXINGS))
+    for name, value, allowed in (("norm", norm, NORMS), ("gelu", gelu, GELUS), *mixings):
         if value not in allowed:
             raise ValueError(f"{name} is {reprlib.repr(value)}; choose one of {', '.join(allowed)}")
     if not isinstance(eps, float) or not 0 < eps < 1:
@@ -68,6 +71,28 @@ def patch_grid(image_size: int | tuple[int, int], patch_size: int) -> tuple[int,
     return H // P, W // P
 
 
+def check_images(image: Tensor, image_shape: tuple[int, int, int]) -> None:
+    """Raise ValueError unless the images have the shape [B, C_in, H, W] that a model was made for."""
+    if torch.jit.is_tracing():  # sizes are tensors then
+        return
+    if image.dim() != 4 or image.shape[1:] != image_shape:
+        expected = ", ".join(str(n) for n in image_shape)
+        raise ValueError(f"images have shape {list(image.shape)}; this model takes [B, {expected}]")
+    if not image.is_floating_point():
+        raise ValueError(f"images are {image.dtype}; normalise them first, for instance with data.normalise(images)")
+
+
+def check_divisible(image: Tensor, patch_size: int) -> None:
+    """Raise ValueError unless the images [B, C_in, H, W] divide into patches."""
+    if torch.jit.is_tracing():
+        return
+    if image.dim() != 4:
+        raise ValueError(f"images have shape {list(image.shape)}; they must be [B, C_in, H, W]")
+    H, W = image.shape[2:]
+    if not H * W or H % patch_size or W % patch_size:
+        patch_grid((H, W), patch_size)
+
+
 @dataclass(frozen=True)
 class MixerConfig:
     """The sizes and options of a Mixer, in the order of its arguments.
@@ -88,6 +113,8 @@ class MixerConfig:
     norm: str = NORMS[0]  #: "tokens_channels" normalises the whole table jointly; "channels" each token, as the paper
     gelu: str = GELUS[0]  #: "erf" is exact; "tanh" is the approximation that the official weights need
     eps: float = 1e-5  #: what LayerNorm adds to the variance; the official weights need 1e-6
+    token_mixing: str = "mlp"  #: one of TOKEN_MIXINGS; see `mixer.mixing`
+    channel_mixing: str = "mlp"  #: "none" leaves it out
 
     def __post_init__(self):
         values = vars(self)  # where a frozen object can still be completed
@@ -98,7 +125,7 @@ class MixerConfig:
         rows, columns = patch_grid(self.image_size, self.patch_size)
         values["patch_size"] = P = operator.index(self.patch_size)
         values["image_size"] = (rows * P, columns * P) if isinstance(self.image_size, tuple | list) else rows * P
-        check_options(self.norm, self.gelu, self.eps)
+        check_options(self.norm, self.gelu, self.eps, self.token_mixing, self.channel_mixing)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -117,13 +144,22 @@ class MixerConfig:
 
     @property
     def n_parameters(self) -> int:
-        """The number of trainable numbers in the model."""
-        T, C = self.n_tokens, self.n_channel
+        """The number of numbers in the model, also those that do not learn."""
+        T, C, (rows, columns) = self.n_tokens, self.n_channel, self.grid
         norm = 2 * C * (T if self.norm == "tokens_channels" else 1)
-        token_mixing = norm + (T + 1) * self.n_hidden_token + (self.n_hidden_token + 1) * T
+        mlp = norm + (T + 1) * self.n_hidden_token + (self.n_hidden_token + 1) * T
+        of_token_mixing = {
+            "none": 0,
+            "linear": norm + (T + 1) * T,
+            "average": norm,
+            "shift": norm,
+            "toeplitz": norm + (2 * rows - 1) * (2 * columns - 1) + 1,
+            "kronecker": norm + rows**2 + columns**2 + T,
+        }
         channel_mixing = norm + (C + 1) * self.n_hidden_channel + (self.n_hidden_channel + 1) * C
+        layer = of_token_mixing.get(self.token_mixing, mlp) + channel_mixing * (self.channel_mixing == "mlp")
         per_patch = (self.n_image_channel * self.patch_size**2 + 1) * C
-        return per_patch + self.n_layers * (token_mixing + channel_mixing) + norm + (C + 1) * self.n_output
+        return per_patch + self.n_layers * layer + norm + (C + 1) * self.n_output
 
     def as_dict(self) -> dict:
         """Every field by name, as JSON keeps it: an image_size of two numbers is a list."""
@@ -137,6 +173,15 @@ def current_config(network: nn.Module) -> dict:
     n_layers = len(layers) if isinstance(layers, nn.ModuleList | nn.Sequential) else network.sizes.n_layers
     n_output = getattr(head, "out_features", getattr(head, "out_channels", network.sizes.n_output))
     return replace(network.sizes, n_layers=n_layers, n_output=n_output).as_dict()
+
+
+def check_mlps(sizes: MixerConfig, what: str) -> None:
+    """Raise ValueError unless tokens and channels are mixed by MLPs, as whatever is named takes for granted."""
+    if (sizes.token_mixing, sizes.channel_mixing) != ("mlp", "mlp"):
+        raise ValueError(
+            f"{what} takes a Mixer with MLPs alone, but token_mixing is {sizes.token_mixing} and channel_mixing is "
+            f"{sizes.channel_mixing}; choose a model that has mlp for both"
+        )
 
 
 def check_kind(network: nn.Module, kind: type[nn.Module]) -> None:

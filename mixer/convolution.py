@@ -10,8 +10,17 @@ import inspect
 import torch
 from torch import Tensor, fx, nn
 
-from mixer.config import MixerConfig, check_options, check_positive, check_same, check_unchanged, current_config
-from mixer.model import MLPMixer, check_images, gelu_layer
+from mixer.config import (
+    MixerConfig,
+    check_images,
+    check_mlps,
+    check_options,
+    check_positive,
+    check_same,
+    check_unchanged,
+    current_config,
+)
+from mixer.model import MLPMixer, gelu_layer
 
 fx.wrap("check_images")  # as in mixer.model
 
@@ -112,8 +121,9 @@ class ConvMixerLayer(nn.Module):
 class ConvolutionalMixer(nn.Module):
     """The convolutional twin of `MLPMixer`: images [B, C_in, H, W] → logits [B, n_output].
 
-    The arguments are those of `MixerConfig`; `model.config` holds them by name. The parameters have the same names as
-    the Mixer's and the same numbers in other shapes, so `to_convolution` and `from_convolution` only reshape.
+    The arguments are those of `MixerConfig`, with MLPs alone; `model.config` holds them by name. The parameters have
+    the same names as the Mixer's and the same numbers in other shapes, so `to_convolution` and `from_convolution` only
+    reshape.
     """
 
     __signature__ = inspect.signature(MixerConfig)
@@ -121,6 +131,7 @@ class ConvolutionalMixer(nn.Module):
     def __init__(self, *args, **kwargs):
         super().__init__()
         self.sizes = sizes = MixerConfig(*args, **kwargs)
+        check_mlps(sizes, "the convolutional twin")
         self.grid, self.image_shape = sizes.grid, sizes.image_shape
         C, hidden = sizes.n_channel, (sizes.n_hidden_token, sizes.n_hidden_channel)
         options = dict(norm=sizes.norm, gelu=sizes.gelu, eps=sizes.eps)
@@ -161,7 +172,7 @@ def copy_weights(source: nn.Module, target: nn.Module) -> nn.Module:
     Returns the target, on the source's device, in its dtype and mode.
 
     Raises:
-        ValueError: the two are not twins; it names the first parameter that does not fit.
+        ValueError: the two are not twins; it names the first part that does not fit.
     """
     check_same(_counts(source), _counts(target))
     shapes = {name: p.shape for name, p in target.state_dict().items()}
@@ -172,14 +183,17 @@ def copy_weights(source: nn.Module, target: nn.Module) -> nn.Module:
 
 
 def _counts(network: nn.Module) -> dict[str, str]:
-    """How many numbers each parameter holds, by name, which twins have in common."""
-    return {name: f"{p.numel()} numbers" for name, p in network.state_dict().items()}
+    """How many numbers each parameter holds, and each GELU, by name, which twins have in common."""
+    parts = network.named_modules(remove_duplicate=False)  # a layer may be there twice
+    gelus = {name: repr(part) for name, part in parts if name.endswith("gelu")}
+    return {name: f"{p.numel()} numbers" for name, p in network.state_dict().items()} | gelus
 
 
 def to_convolution(model: MLPMixer) -> ConvolutionalMixer:
     """The convolutional twin of a Mixer, with the same weights and so the same outputs.
 
-    Another number of layers or classes is followed; raises ValueError if a module was changed in any other way.
+    Another number of layers or classes is followed; raises ValueError if a module was changed in any other way, or if
+    tokens or channels are not mixed by MLPs.
     """
     check_unchanged(model, MLPMixer)
     return copy_weights(model, ConvolutionalMixer(**model.config))

@@ -7,34 +7,20 @@ Source: Tolstikhin et al. 2021, "MLP-Mixer: An all-MLP Architecture for Vision",
 
 import inspect
 
-import torch
 from torch import Tensor, fx, nn
 
-from mixer.config import MixerConfig, check_options, check_positive, current_config, patch_grid
+from mixer.config import (
+    MixerConfig,
+    check_divisible,
+    check_images,
+    check_options,
+    check_positive,
+    current_config,
+    patch_grid,
+)
 
-
-@fx.wrap  # a traced graph holds this call and not its comparisons
-def check_images(image: Tensor, image_shape: tuple[int, int, int]) -> None:
-    """Raise ValueError unless the images have the shape [B, C_in, H, W] that a model was made for."""
-    if torch.jit.is_tracing():  # sizes are tensors then
-        return
-    if image.dim() != 4 or image.shape[1:] != image_shape:
-        expected = ", ".join(str(n) for n in image_shape)
-        raise ValueError(f"images have shape {list(image.shape)}; this model takes [B, {expected}]")
-    if not image.is_floating_point():
-        raise ValueError(f"images are {image.dtype}; normalise them first, for instance with data.normalise(images)")
-
-
-@fx.wrap
-def check_divisible(image: Tensor, patch_size: int) -> None:
-    """Raise ValueError unless the images [B, C_in, H, W] divide into patches."""
-    if torch.jit.is_tracing():
-        return
-    if image.dim() != 4:
-        raise ValueError(f"images have shape {list(image.shape)}; they must be [B, C_in, H, W]")
-    H, W = image.shape[2:]
-    if not H * W or H % patch_size or W % patch_size:
-        patch_grid((H, W), patch_size)
+fx.wrap("check_images")  # a traced graph holds these calls and not their comparisons
+fx.wrap("check_divisible")
 
 
 class ImageToPatches(nn.Module):
@@ -167,16 +153,32 @@ class ChannelMixingMLP(MixingMLP):
         return self.fc2(hidden)
 
 
+TOKEN_MIXINGS = {"mlp": TokenMixingMLP}  # by name; `mixer.mixing` adds others to it
+
+
 class MixerLayer(nn.Module):
     """Token mixing, then channel mixing: [B, n_tokens, n_channel] → the same. Source: paper, section 2, figure 1.
 
-    `options` are `norm`, `gelu` and `eps`, as in `MixerConfig`.
+    `options` are `norm`, `gelu` and `eps`, as in `MixerConfig`; `grid`, (rows, columns), is for other mixings alone.
     """
 
-    def __init__(self, n_tokens: int, n_channel: int, n_hidden_token: int, n_hidden_channel: int, **options):
+    def __init__(
+        self,
+        n_tokens: int,
+        n_channel: int,
+        n_hidden_token: int,
+        n_hidden_channel: int,
+        token_mixing: str = "mlp",
+        channel_mixing: str = "mlp",
+        grid: tuple[int, int] | None = None,
+        **options,
+    ):
         super().__init__()
-        self.token_mixing = TokenMixingMLP(n_tokens, n_channel, n_hidden_token, **options)
-        self.channel_mixing = ChannelMixingMLP(n_tokens, n_channel, n_hidden_channel, **options)
+        check_options(token_mixing=token_mixing, channel_mixing=channel_mixing)
+        other = {} if token_mixing == "mlp" else {"grid": grid}
+        self.token_mixing = TOKEN_MIXINGS[token_mixing](n_tokens, n_channel, n_hidden_token, **other, **options)
+        make = ChannelMixingMLP if channel_mixing == "mlp" else TOKEN_MIXINGS[channel_mixing]
+        self.channel_mixing = make(n_tokens, n_channel, n_hidden_channel, **options)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.channel_mixing(self.token_mixing(x))
@@ -212,7 +214,8 @@ class MLPMixer(nn.Module):
         self.sizes = sizes = MixerConfig(*args, **kwargs)
         self.grid, self.n_tokens, self.image_shape = sizes.grid, sizes.n_tokens, sizes.image_shape
         T, C, hidden = self.n_tokens, sizes.n_channel, (sizes.n_hidden_token, sizes.n_hidden_channel)
-        options = dict(norm=sizes.norm, gelu=sizes.gelu, eps=sizes.eps)
+        options = dict(norm=sizes.norm, gelu=sizes.gelu, eps=sizes.eps, grid=sizes.grid)
+        options |= dict(token_mixing=sizes.token_mixing, channel_mixing=sizes.channel_mixing)
 
         self.patches = ImageToPatches(sizes.patch_size)
         self.per_patch = PerPatchMLP(sizes.n_image_channel * sizes.patch_size**2, C)
@@ -236,21 +239,25 @@ class MLPMixer(nn.Module):
 
         Names and shapes: "patches" [B, n_tokens, n_pixels]; "tokens" [B, n_tokens, n_channel]; for each layer i
         "layers.i.token_mixing.hidden" [B, n_channel, n_hidden_token], "layers.i.channel_mixing.hidden"
-        [B, n_tokens, n_hidden_channel], and the residual stream after each of the two blocks,
-        "layers.i.token_mixing" and "layers.i.channel_mixing" [B, n_tokens, n_channel].
+        [B, n_tokens, n_hidden_channel], for blocks that have hidden units, and the residual stream after each of the
+        two blocks, "layers.i.token_mixing" and "layers.i.channel_mixing" [B, n_tokens, n_channel].
         """
         check_images(image, self.image_shape)
         results = {"patches": self.patches(image)}
         x = results["tokens"] = self.per_patch(results["patches"])  # [B, n_tokens, n_channel]
         for i, layer in enumerate(self.layers):
             for name, block in layer.named_children():
-                hidden = results[f"layers.{i}.{name}.hidden"] = block.hidden(x)
-                x = results[f"layers.{i}.{name}"] = x + block.update(hidden)  # [B, n_tokens, n_channel]
+                if isinstance(block, MixingMLP):
+                    hidden = results[f"layers.{i}.{name}.hidden"] = block.hidden(x)
+                    x = x + block.update(hidden)  # [B, n_tokens, n_channel]
+                else:
+                    x = block(x)  # [B, n_tokens, n_channel]
+                results[f"layers.{i}.{name}"] = x
         return self.output(x), results
 
     @property
     def n_parameters(self) -> int:
-        """The number of trainable numbers in the model."""
+        """The number of numbers in the model, also those that do not learn."""
         return sum(p.numel() for p in self.parameters())
 
     def extra_repr(self) -> str:

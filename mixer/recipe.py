@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mixer.config import check_positive
+from mixer.mixing import TokenMixing
 
 
 @dataclass(frozen=True)
@@ -76,15 +77,17 @@ def lr_factor(step: int, n_steps: int, warm_up: float | None) -> float:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Parameters for an optimiser: the weights of linear layers and convolutions decay, all others do not."""
+    """The parameters that learn: weights of linear layers, convolutions and other token mixings decay, no others do."""
     decayed = [m.weight for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    others = [p for m in model.modules() if isinstance(m, TokenMixing) for p in m.parameters(recurse=False)]
+    decayed = [p for p in decayed + [p for p in others if p.dim() == 2] if p.requires_grad]
     ids = {id(p) for p in decayed}
-    others = [p for p in model.parameters() if id(p) not in ids]
+    others = [p for p in model.parameters() if p.requires_grad and id(p) not in ids]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def make_optimisers(model: nn.Module, recipe: Recipe, fused: bool) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters; or Muon for the weights of the mixing MLPs, and AdamW for the rest."""
+    """AdamW for all parameters that learn; or Muon for the weights of the mixing MLPs, and AdamW for the rest."""
     decayed, others = parameter_groups(model, recipe.weight_decay)
     optimisers = []
     if recipe.muon_lr is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 
 from mixer import data
-from mixer.config import GELUS, NORMS, MixerConfig
+from mixer.config import CHANNEL_MIXINGS, GELUS, NORMS, TOKEN_MIXINGS, MixerConfig
 from mixer.devices import PRECISIONS
 from mixer.recipe import RECIPES, Recipe, choose_recipe
 
@@ -83,6 +83,8 @@ class Options:
     n_hidden_channel: int = option(positive_int, "hidden units of the channel-mixing MLPs", shown="n_hidden")
     norm: str = option(NORMS, "axes of LayerNorm", NORMS[0], f"{NORMS[0]}; the paper's is {NORMS[1]}")
     gelu: str = option(GELUS, "exact GELU or its tanh approximation", GELUS[0])
+    token_mixing: str = option(TOKEN_MIXINGS, "how tokens are mixed; the API reference explains each", "mlp")
+    channel_mixing: str = option(CHANNEL_MIXINGS, "how the channels of each token are mixed, or not", "mlp")
     shuffle: str = option(data.SHUFFLES, SHUFFLING, "none")
     recipe: str = option(tuple(RECIPES), "how to train", "seed", "seed, which is Adam at a constant rate")
     n_epochs: int = option(positive_int, "passes over the training images", free=True)
@@ -176,6 +178,8 @@ def resolve(given: dict, stored: dict) -> Options:
         ValueError: an option contradicts the run to resume.
     """
     free = {one.name for one in fields(Options) if one.metadata["free"]}
+    if stored:  # a run that does not name a way of mixing is from before there were others
+        stored = dict(token_mixing="mlp", channel_mixing="mlp") | stored
     for name, value in given.items():
         lowered = name == "lr" and name in stored and value < stored[name]  # as a run that diverged needs it
         if name in stored and name not in free and stored[name] != value and not lowered:

@@ -37,13 +37,16 @@ N_SNAPSHOTS = 12  # of the token-mixing weights, kept in every run
 def check_memory(sizes: dict, batch_size: int, device: torch.device) -> None:
     """Raise ValueError if a training step needs more memory than the device has.
 
-    A lower bound in float32: every parameter with its gradient and Adam's two means, and of every layer what its
-    backward pass needs.
+    A lower bound in float32: every parameter with its gradient and Adam's two means, unless some do not learn, and of
+    every layer what its backward pass needs, which for other mixings is at least a table.
     """
     config = MixerConfig(**sizes)
     T, C, n_parameters = config.n_tokens, config.n_channel, config.n_parameters
-    activations = 6 * T * C + 2 * C * config.n_hidden_token + 2 * T * config.n_hidden_channel  # of one image
-    needed = 4 * (4 * n_parameters + batch_size * config.n_layers * activations)
+    mlp, other = 3 * T * C + 2 * C * config.n_hidden_token, T * C  # of one image
+    token_mixing = {"mlp": mlp, "none": 0}.get(config.token_mixing, other)
+    channel_mixing = (3 * T * C + 2 * T * config.n_hidden_channel) * (config.channel_mixing == "mlp")
+    n_copies = 1 if config.token_mixing == "random" else 4
+    needed = 4 * (n_copies * n_parameters + batch_size * config.n_layers * (token_mixing + channel_mixing))
     there = memory_of(device)
     if needed > there:
         raise ValueError(
@@ -147,11 +150,14 @@ class Run:
         self.save()
 
     def take_snapshot(self) -> None:
-        """Keep the token-mixing weights of this step if it is one of N_SNAPSHOTS, which are closer at first."""
+        """Keep the token-mixing weights of this step if it is one of N_SNAPSHOTS, which are closer at first.
+
+        A norm's are left out.
+        """
         trainer, last = self.trainer, N_SNAPSHOTS - 1
         if trainer.step in {round(trainer.n_steps * (i / last) ** 2) for i in range(N_SNAPSHOTS)}:
-            weights = trainer.model.state_dict().items()
-            self.snapshots[trainer.step] = {name: w.half() for name, w in weights if "token_mixing.fc" in name}
+            weights = {name: w for name, w in trainer.model.state_dict().items() if ".token_mixing." in name}
+            self.snapshots[trainer.step] = {name: w.half() for name, w in weights.items() if ".norm." not in name}
 
     def save(self) -> None:
         """Write the checkpoint, from which the model can be used and the run resumed.

@@ -8,8 +8,9 @@ import traitlets
 from torch import Tensor
 
 from mixer import analysis, checkpoint
+from mixer.config import check_images
 from mixer.data import normalise, pixel_order
-from mixer.model import MLPMixer, check_images
+from mixer.model import MLPMixer
 from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite, sheet
 
 Source = MLPMixer | str | Path
@@ -40,8 +41,8 @@ class TokenMixingExplorer(LiveFigure):
         n_steps: keep only so many snapshots, the first and the last among them, for a smaller page.
 
     Raises:
-        ValueError: a model is none of these, or does not match the others; the images do not fit the models, or a model
-            does not say how to normalise them; n_steps is less than 2.
+        ValueError: a model is none of these, has no hidden units, or does not match the others; the images do not fit
+            the models, or a model does not say how to normalise them; n_steps is less than 2.
     """
 
     MODULE = "explorer.js"

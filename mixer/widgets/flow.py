@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mixer import checkpoint
+from mixer.config import check_mlps
 from mixer.data import normalise
 from mixer.model import MLPMixer
 from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite
@@ -182,6 +183,7 @@ def check_model(path: str | Path, model: MLPMixer, about: dict) -> None:
     """Raise ValueError unless the model of a checkpoint can run in a page on images that a reader draws."""
     if model.image_shape[0] != 1:
         raise ValueError(f"the model of {path} takes {model.image_shape[0]} image channels; choose one of grey images")
+    check_mlps(model.sizes, f"a page that shows the model of {path}")
     if model.n_parameters > LARGEST:
         raise ValueError(f"the model of {path} has {model.n_parameters:,} parameters; a page takes up to {LARGEST:,}")
     missing = [key for key in ("mean", "std", "class_names") if not about.get(key)]

@@ -8,6 +8,7 @@ import traitlets
 from torch import Tensor
 
 from mixer.checkpoint import load
+from mixer.config import check_mlps
 from mixer.data import normalise
 from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite, sheet
 
@@ -47,6 +48,7 @@ class ConvolutionTwin(LiveFigure):
 
     def __init__(self, path: str | Path, images: Tensor, layer: int = 0):
         model, metadata = load(path)
+        check_mlps(model.sizes, "a figure of the convolutional twin")
         check_choice("layer", layer, range(len(model.layers)))
         if metadata.get("shuffle", "none") != "none" or not {"mean", "std"} <= metadata.keys():
             raise ValueError(f"{path} lacks mean and std or shuffles pixels; choose one that train.py wrote unshuffled")

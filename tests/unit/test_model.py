@@ -238,7 +238,14 @@ def test_the_configuration_foresees_the_model(sizes, norm):
 
 def test_the_arguments_of_the_model_are_those_of_its_configuration():
     names = "n_layers n_channel n_hidden n_output image_size patch_size n_image_channel n_hidden_token n_hidden_channel"
-    assert [*inspect.signature(MLPMixer).parameters] == [*names.split(), "norm", "gelu", "eps"]
+    assert [*inspect.signature(MLPMixer).parameters] == [
+        *names.split(),
+        "norm",
+        "gelu",
+        "eps",
+        "token_mixing",
+        "channel_mixing",
+    ]
     with pytest.raises(TypeError, match="n_layer"):
         MLPMixer(n_layer=2)
 
@@ -248,7 +255,7 @@ def test_sizes_of_numpy_and_torch_become_integers(integer):
     sizes = {name: integer(size) for name, size in SMALL.items() if name != "image_size"}
     model = MLPMixer(**sizes, image_size=(integer(4), integer(6)))
     assert model.config == MLPMixer(**SMALL).config
-    assert {type(size) for name, size in model.config.items() if "n_" in name} == {int}
+    assert {type(size) for name, size in model.config.items() if name.startswith("n_")} == {int}
     assert json.loads(json.dumps(model.config)) == model.config
     assert repr(model) == repr(MLPMixer(**SMALL))
     block = TokenMixingMLP(integer(6), integer(5), integer(7))
