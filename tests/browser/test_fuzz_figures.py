@@ -63,8 +63,8 @@ TOGETHER = [  # damage in several places, that agree: the products of the sizes 
     ("MixerFlow", {"config.image_size": [-8, -8]}, "its sizes are not those of its weights"),
     (
         "MixerFlow",
-        {"tensors.6.0": "layers.0.token_mixing.fc2.weight", "tensors.4.0": "word"},
-        "its sizes are not those of",
+        {"tensors.17.0": "layers.1.token_mixing.fc2.bias", "tensors.19.0": "layers.1.token_mixing.fc1.bias"},
+        "its sizes are not those of its weights",
     ),
     ("ConvolutionTwin", {"grid": [1e8, 1.6e-7]}, "its sizes are damaged or incomplete"),
     ("ConvolutionTwin", {"grid": [-4, -4]}, "its sizes are damaged or incomplete"),
