@@ -1,5 +1,6 @@
 """A real browser for the tests: Chromium, driven by Playwright, with no way out of this machine."""
 
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playwright
+from playwright.sync_api import Browser, CDPSession, Error, Locator, Page, TimeoutError, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # What a live figure holds, in the HTML of a page: the state, the module and the style, as JSON.
@@ -93,6 +94,17 @@ def wait_until_changed(figure: Locator, cause: object) -> None:
         figure.page.wait_for_function(changed, arg=figure.element_handle())
     except TimeoutError:
         raise AssertionError(f"the figure shows the same as before: {cause}") from None
+
+
+def evaluate_within(session: CDPSession, seconds: float, code: str, *given: object) -> object:
+    """What a function returns in a page, given values as JSON; it fails, and is ended, where it takes longer."""
+    call = f"({code})({', '.join(map(json.dumps, given))})"
+    try:
+        done = session.send("Runtime.evaluate", {"expression": call, "returnByValue": True, "timeout": 1000 * seconds})
+    except Error as error:
+        raise AssertionError(f"the page took longer than {seconds} s, or failed: {error}") from None
+    assert "exceptionDetails" not in done, done["exceptionDetails"]
+    return done["result"].get("value")
 
 
 def write_page(path: Path, *figures) -> Path:

@@ -1,16 +1,13 @@
 // TokenMixingExplorer: the hidden units of token mixing as maps, over layers, models and the time of training.
 
 import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
-import { largest, product, readArrays, rowOf, spectrum } from "./numerics.js";
+import { ORDERS, readLibrary } from "./library.js";
+import { highest, isIndex, largest, rowOf } from "./numerics.js";
 import { choice, h, live, note, panel, playButton, put, row, say, slider, statusLine, timeRow, title } from "./page.js";
 import { makeSheet } from "./sheet.js";
+import { meanFrequency, spectrum, strongest } from "./spectrum.js";
 
 const TRAITS = ["layer", "unit", "step", "label", "order"];
-const ORDERS = {
-  norm: "by norm, largest first",
-  frequency: "by mean frequency, lowest first",
-  opposite: "in pairs, most opposite first",
-};
 const PAUSE = 500; // milliseconds between two snapshots that are played
 const EXCITED =
   "Above: an image as the trained model sees it. Below: what each patch t contributes to unit u, " +
@@ -19,17 +16,6 @@ const EXCITED =
 
 /** Numbers stored as int8 with their scale, as float32. */
 const scaled = (numbers, scale) => new Float32Array(numbers).map((number) => number * scale);
-
-const isIndex = (i, n) => Number.isInteger(i) && i >= 0 && i < n;
-
-/** Sizes, models and arrays of the state. */
-function readLibrary(model) {
-  const { rows, columns, ...rest } = model.get("geometry");
-  const { n_layers: nLayers, n_units: nUnits, n_columns: nAcross, models, images, sections } = rest;
-  const stored = readArrays(model.get("numbers"), sections);
-  const pictureSize = images && product(images.shape);
-  return { rows, columns, nTokens: rows * columns, nLayers, nUnits, nAcross, models, images, stored, pictureSize };
-}
 
 /** The input maps (which = 0) or the output maps (which = 1) of a layer at a step, and their scale of colours. */
 function mapsAt({ nLayers, nUnits, nTokens }, part, step, layer, which) {
@@ -83,26 +69,10 @@ const norm = (a) => Math.sqrt(dot(a, a));
 /** The unit whose map is most opposite to that of a unit, itself if it is alone, and the cosine between the two. */
 function mostOpposite(unit, nUnits, numbers) {
   const maps = Array.from({ length: nUnits }, (_, i) => rowOf(numbers, i, numbers.length / nUnits));
-  const own = maps[unit];
-  const cosines = maps.map((map, i) => (i === unit ? Infinity : dot(map, own) / (norm(map) * norm(own) || 1)));
+  const [own, length] = [maps[unit], norm(maps[unit])];
+  const cosines = maps.map((map, i) => (i === unit ? Infinity : dot(map, own) / (norm(map) * length || 1)));
   const cosine = Math.min(...cosines);
   return { unit: cosines.indexOf(cosine), cosine };
-}
-
-/** Frequency i of a spectrum, [down, across] in cycles over the grid; frequency 0 stands in the middle. */
-const cycles = (i, rows, columns) => [
-  Math.floor(i / columns) - Math.floor(rows / 2),
-  (i % columns) - Math.floor(columns / 2),
-];
-
-/** The mean frequency of a spectrum, weighted by power, in cycles per patch. */
-function meanFrequency(power, rows, columns) {
-  const frequency = (i) => {
-    const [down, across] = cycles(i, rows, columns);
-    return Math.hypot(down / rows, across / columns);
-  };
-  const total = power.reduce((sum, value) => sum + value, 0);
-  return power.reduce((sum, value, i) => sum + value * frequency(i), 0) / (total || 1);
 }
 
 const decimal = (number) => number.toFixed(2).replace("-", "−");
@@ -113,13 +83,7 @@ function extremes(map, columns) {
     const at = map.indexOf(weight);
     return `${decimal(weight)}, in row ${Math.floor(at / columns)}, column ${at % columns}`;
   };
-  return `highest value, ${said(Math.max(...map))}, and its lowest, ${said(Math.min(...map))}`;
-}
-
-/** The frequency of most power in a spectrum, in words. */
-function strongest(power, rows, columns) {
-  const [down, across] = cycles(power.indexOf(Math.max(...power)), rows, columns).map(Math.abs);
-  return `${down} cycles down the grid and ${across} across`;
+  return `highest value, ${said(highest(map))}, and its lowest, ${said(-highest(map.map((value) => -value)))}`;
 }
 
 /** The choice of model, layer, order and unit. Each part of the figure is { el, draw }. */

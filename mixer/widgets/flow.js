@@ -1,7 +1,19 @@
 // MixerFlow: a whole Mixer that runs in the page, from the digit that the reader draws to the probability of each class.
 
 import { makeBoard } from "./board.js";
-import { bytes, forward, imageToPatches, influence, largest, sizesOf, unpack } from "./numerics.js";
+import {
+  areSizes,
+  bytes,
+  forward,
+  GELUS,
+  imageToPatches,
+  influence,
+  isIndex,
+  largest,
+  NORMS,
+  sizesOf,
+  unpack,
+} from "./numerics.js";
 import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
 import { makeLayer } from "./layer.js";
 import { h, isDark, live, newId, note, panel, put, row, say, statusLine, tick, title } from "./page.js";
@@ -19,32 +31,78 @@ const DEFINITION =
   "h = W₁ · LN(X) + b₁. That is how strongly what is added to token t answers to a change of LN(X) at token s, for " +
   "this very image.";
 
+/** The lengths of a weight and a bias. */
+const pair = (name, weight, bias) => [
+  [`${name}.weight`, weight],
+  [`${name}.bias`, bias],
+];
+
+/** The length of each tensor of a model, by its configuration: [name, length] pairs. */
+function lengthsOf(config) {
+  const { shape, nTokens, nChannel } = sizesOf(config);
+  const { n_layers, n_hidden_token, n_hidden_channel, n_output, patch_size } = config;
+  const n = config.norm === "channels" ? nChannel : nTokens * nChannel;
+  const linear = (name, nIn, nOut) => pair(name, nIn * nOut, nOut);
+  const mlp = (name, nIn, nHidden) => [
+    ...pair(`${name}.norm`, n, n),
+    ...linear(`${name}.fc1`, nIn, nHidden),
+    ...linear(`${name}.fc2`, nHidden, nIn),
+  ];
+  const layers = Array.from({ length: n_layers }, (_, i) => [
+    ...mlp(`layers.${i}.token_mixing`, nTokens, n_hidden_token),
+    ...mlp(`layers.${i}.channel_mixing`, nChannel, n_hidden_channel),
+  ]);
+  const first = linear("per_patch.linear", shape[0] * patch_size ** 2, nChannel);
+  return [...first, ...layers.flat(), ...pair("output.norm", n, n), ...linear("output.linear", nChannel, n_output)];
+}
+
 /** An error, if the configuration is not that of the weights: with a wrong size a loop might not end. */
-function checkSizes(config, weights, nTokens) {
-  const { n_layers, n_channel, n_hidden_token, n_hidden_channel, n_image_channel, patch_size } = config;
-  const length = (name) => weights[name]?.length;
+function checkSizes(config, weights) {
+  const { shape, rows, columns, nChannel } = sizesOf(config);
+  const { n_layers, n_hidden_token, n_hidden_channel, n_output, patch_size } = config;
+  const sizes = [...shape, rows, columns, patch_size, n_layers, nChannel, n_hidden_token, n_hidden_channel, n_output];
   const right =
-    n_channel === length("per_patch.linear.bias") &&
-    n_channel * n_image_channel * patch_size ** 2 === length("per_patch.linear.weight") &&
-    n_layers === Object.keys(weights).filter((name) => name.endsWith("token_mixing.fc1.bias")).length &&
-    n_hidden_token === length("layers.0.token_mixing.fc1.bias") &&
-    n_hidden_channel === length("layers.0.channel_mixing.fc1.bias") &&
-    nTokens * n_hidden_token === length("layers.0.token_mixing.fc1.weight");
+    areSizes(sizes, 11) &&
+    Object.keys(weights).length === 12 * n_layers + 6 &&
+    lengthsOf(config).every(([name, length]) => weights[name]?.length === length);
   if (!right) throw new Error("its sizes are not those of its weights");
+}
+
+/** An error, if a number or a choice of the configuration is not one. */
+function checkOptions({ norm, gelu, eps }, mean, std) {
+  const right = NORMS.includes(norm) && GELUS.includes(gelu) && [eps, mean, std].every(Number.isFinite);
+  if (!right || eps < 0 || std <= 0) throw new Error("its configuration is damaged or incomplete");
+}
+
+/** An error, if a trait chooses what is not there. */
+function checkChoices(model, { config, nTokens, nExamples }) {
+  const choices = { example: [-1, nExamples], layer: [0, config.n_layers], token: [0, nTokens] };
+  for (const [name, [first, end]] of Object.entries(choices)) {
+    const chosen = model.get(name);
+    if (chosen !== first && !isIndex(chosen, end)) throw new Error(`there is no ${name} ${chosen}`);
+  }
+  const mixing = model.get("mixing");
+  const right = mixing.length === config.n_layers && mixing.every((on) => typeof on === "boolean");
+  if (!right) throw new Error("its switches of token mixing are damaged or incomplete");
 }
 
 /** The state's model and images, checked. */
 function readMixer(model) {
   const [config, names, labels] = ["config", "class_names", "labels"].map((name) => model.get(name));
+  const [mean, std] = [model.get("mean"), model.get("std")];
+  const weights = unpack(model.get("weights"), model.get("tensors"));
+  checkSizes(config, weights);
+  checkOptions(config, mean, std);
   const { shape, rows, columns, nTokens } = sizesOf(config);
   const [, H, W] = shape;
   const stored = bytes(model.get("images"));
   const nExamples = stored.length / (H * W);
   if (!Number.isInteger(nExamples) || !nExamples) throw new Error("its stored images are damaged or incomplete");
-  if (names.length !== config.n_output) throw new Error("its class names are damaged or incomplete");
-  const weights = unpack(model.get("weights"), model.get("tensors"));
-  checkSizes(config, weights, nTokens);
-  const [mean, std] = [model.get("mean"), model.get("std")];
+  const named = names.length === config.n_output && names.every((name) => typeof name === "string");
+  if (!named) throw new Error("its class names are damaged or incomplete");
+  const labelled = labels.length === 0 || labels.length === nExamples;
+  if (!labelled || !labels.every((label) => isIndex(label, names.length)))
+    throw new Error("its labels are damaged or incomplete");
   const example = (i) => stored.slice(i * H * W, (i + 1) * H * W);
   const caption = (i) => `stored image ${i}${labels.length ? `, of class ${names[labels[i]]}` : ""}`;
   return { config, weights, names, mean, std, example, caption, shape, H, W, rows, columns, nTokens, nExamples };
@@ -197,6 +255,7 @@ function build(model, box) {
   let example = model.get("example");
   return () => {
     const start = performance.now();
+    checkChoices(model, mixer);
     example = agree(model, mixer, example);
     const scene = makeScene(model, mixer, run, example);
     const { results, best, sources } = scene;

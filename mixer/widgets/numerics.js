@@ -1,9 +1,20 @@
-// Numerics of the live figures: numbers read from the state, the forward pass of a Mixer, and spectra of maps.
+// Numerics of the live figures: numbers read from the state, checked, and the forward pass of a Mixer.
 
 // ---------------------------------------------------------------------------------------------------- reading
 
 /** The number of elements of an array of a shape. */
 export const product = (shape) => shape.reduce((size, n) => size * n, 1);
+
+/** The kinds of LayerNorm and of GELU that a model can have. */
+export const NORMS = ["channels", "tokens_channels"];
+export const GELUS = ["erf", "tanh"];
+
+/** Whether i is a whole number from 0 to n - 1. */
+export const isIndex = (i, n) => Number.isInteger(i) && i >= 0 && i < n;
+
+/** Whether sizes are a list of n whole numbers of at least 1: with others a loop might not end. */
+export const areSizes = (sizes, n) =>
+  Array.isArray(sizes) && sizes.length === n && sizes.every((size) => Number.isSafeInteger(size) && size > 0);
 
 /** Row i of an array [n, length], as a view of it. */
 export const rowOf = (array, i, length) => array.subarray(i * length, (i + 1) * length);
@@ -23,8 +34,12 @@ const fromHalves = (halves) =>
 
 const TYPES = { float16: Uint16Array, float32: Float32Array, int8: Int8Array, uint8: Uint8Array, uint16: Uint16Array };
 
+/** Whether a [name, type, shape] is such. */
+const isSection = ([, type, shape]) => Object.hasOwn(TYPES, type) && areSizes(shape, shape?.length);
+
 /** Arrays by name, from the bytes of a DataView and a list of [name, type, shape]; `what` they are, if they do not fit. */
 export function readArrays(view, sections, what = "weights") {
+  if (!sections.every(isSection)) throw new Error(`its ${what} are damaged or incomplete`);
   const nBytes = sections.map(([, type, shape]) => product(shape) * TYPES[type].BYTES_PER_ELEMENT);
   const total = nBytes.reduce((sum, n) => sum + n, 0);
   if (view?.byteLength !== total) throw new Error(`its ${what} are damaged or incomplete`);
@@ -157,8 +172,8 @@ function layerNorm(x, weight, bias, length, eps) {
 
 /** Numbers that sum to 1, from logits. */
 function softmax(logits) {
-  const highest = Math.max(...logits);
-  const powers = Array.from(logits, (logit) => Math.exp(logit - highest));
+  const most = highest(logits);
+  const powers = Array.from(logits, (logit) => Math.exp(logit - most));
   const sum = powers.reduce((a, b) => a + b, 0);
   return powers.map((power) => power / sum);
 }
@@ -262,29 +277,12 @@ export function influence(config, weights, results, layer, t) {
 
 // ---------------------------------------------------------------------------------------------------- maps
 
+/** The highest value; Math.max(...values) would fail for some hundred thousand of them. */
+export const highest = (values) => values.reduce((most, value) => Math.max(most, value), -Infinity);
+
 /** The largest absolute value, or 1 where all are 0. */
 export function largest(values) {
   let limit = 0;
   for (const value of values) limit = Math.max(limit, Math.abs(value));
   return limit || 1;
-}
-
-/** The power of each spatial frequency of a map [rows, columns], frequency 0 in the middle. */
-export function spectrum(map, rows, columns) {
-  const power = new Float32Array(rows * columns);
-  for (let v = 0; v < rows; v++)
-    for (let u = 0; u < columns; u++) {
-      let real = 0;
-      let imaginary = 0;
-      for (let y = 0; y < rows; y++)
-        for (let x = 0; x < columns; x++) {
-          const angle = 2 * Math.PI * ((v * y) / rows + (u * x) / columns);
-          real += map[y * columns + x] * Math.cos(angle);
-          imaginary -= map[y * columns + x] * Math.sin(angle);
-        }
-      const row = (v + Math.floor(rows / 2)) % rows;
-      const column = (u + Math.floor(columns / 2)) % columns;
-      power[row * columns + column] = real * real + imaginary * imaginary;
-    }
-  return power;
 }

@@ -137,6 +137,13 @@ function onTheme(callback) {
   };
 }
 
+/** An error in words. Those of the browser name no part of the state: they are for the console. */
+function wordsOf(error) {
+  if (error.constructor === Error) return error.message;
+  console.warn(error);
+  return "what it holds is damaged or incomplete";
+}
+
 /**
  * Run `build`, which fills a box in `el` and returns its `draw`, and call `draw` again when a trait or the theme
  * changes, at most once a frame. Returns what ends it, as anywidget expects. An error shows as a sentence in the box.
@@ -153,7 +160,7 @@ export function live({ model, el }, traits, build) {
       action();
     } catch (error) {
       end();
-      box.replaceChildren(h("p", { role: "alert" }, `This figure cannot come to life: ${error.message}`));
+      box.replaceChildren(h("p", { role: "alert" }, `This figure cannot come to life: ${wordsOf(error)}`));
     }
   };
   const redraw = () => {

@@ -1,7 +1,7 @@
 // PatchExplorer: an image, its table of patches, and every number on its way from the one to the other.
 
 import { cellOn, describe, drawImage, drawPixels, enlarge, picture } from "./canvas.js";
-import { bytes } from "./numerics.js";
+import { areSizes, bytes, isIndex } from "./numerics.js";
 import { h, live, note, panel, playButton, put, row, say, slider, statusLine, timeRow, title } from "./page.js";
 
 const TRAITS = ["patch_size", "token", "stage"];
@@ -54,12 +54,15 @@ function readImage(model) {
   const shape = model.get("shape");
   const [C, H, W] = shape;
   const image = bytes(model.get("image"));
-  if (image.length !== C * H * W) throw new Error("its image is damaged or incomplete");
+  if (!areSizes(shape, 3) || image.length !== C * H * W) throw new Error("its image is damaged or incomplete");
+  const sizes = model.get("patch_sizes");
+  const right = areSizes(sizes, sizes.length) && sizes.every((size) => H % size === 0 && W % size === 0);
+  if (!right) throw new Error("its patch sizes are not those of its image");
   const tint = (value, i) => [0, 1, 2].map((c) => (C === 1 || c === Math.floor(i / (H * W)) ? value : 0));
   const tints = Array.from(image, tint);
   let known;
   const layout = (P) => (known?.P === P ? known : (known = places(shape, P)));
-  return { image, shape, C, H, W, tints, fills: tints.map((rgb) => `rgb(${rgb})`), layout };
+  return { image, shape, C, H, W, sizes, tints, fills: tints.map((rgb) => `rgb(${rgb})`), layout };
 }
 
 /** The image with its patches; the pointer chooses one. */
@@ -147,8 +150,7 @@ function makeWay({ C, H, W, fills, layout }) {
 }
 
 /** Sliders for the patch size, the token and the stage, and a button that plays the stages. */
-function makeControls(model, { H, W }, light) {
-  const sizes = model.get("patch_sizes");
+function makeControls(model, { H, W, sizes }, light) {
   const patchSize = slider("Patch size", {
     max: sizes.length - 1,
     text: (i) => `${sizes[i]} × ${sizes[i]}`,
@@ -188,13 +190,15 @@ function build(model, box) {
   box.append(controls.patches, row(whole.el, table.el), facts, ...way.el, controls.time, note(HINT));
 
   return () => {
-    const P = model.get("patch_size");
-    if (P < 1 || !model.get("patch_sizes").includes(P)) throw new Error(`there is no patch size ${P}`);
+    const [P, asked, stage] = TRAITS.map((name) => model.get(name));
+    if (!image.sizes.includes(P)) throw new Error(`there is no patch size ${P}`);
+    if (!isIndex(asked, image.image.length)) throw new Error(`there is no token ${asked}`);
+    if (!isIndex(stage, END + 1)) throw new Error(`there is no stage ${stage}`);
     const [rows, columns] = [H / P, W / P];
     const nTokens = rows * columns;
-    const token = Math.min(model.get("token"), nTokens - 1);
+    const token = Math.min(asked, nTokens - 1); // a kernel changes it after the patch size
     const [down, across] = [Math.floor(token / columns), token % columns];
-    const scene = { P, rows, columns, nTokens, nPixels: C * P * P, token, down, across, stage: model.get("stage") };
+    const scene = { P, rows, columns, nTokens, nPixels: C * P * P, token, down, across, stage };
     for (const part of [controls, whole, table, way]) part.draw(scene);
     const cell = `row ${down}, column ${across} of the patch grid`;
     say(facts, `Token ${token}: the patch in ${cell}, and row ${token} of the table.`);

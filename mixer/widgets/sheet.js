@@ -8,7 +8,8 @@ const GAP = 4; // pixels between maps
 
 /** Positions of the maps on the sheet, in its pixels; `paired` leaves more room after every second one. */
 function layoutOf({ rows, columns, nUnits, nAcross }, paired) {
-  const size = Math.max(2, Math.round(MAP_SIDE / Math.max(rows, columns))); // of one weight
+  const side = Math.max(rows, columns);
+  const size = side > MAP_SIDE ? 1 : Math.max(2, Math.round(MAP_SIDE / side)); // of one weight
   const [mapWidth, mapHeight] = [columns * size, rows * size];
   const left = (column) => column * (mapWidth + GAP) + (paired ? Math.floor(column / 2) * GAP : 0);
   return {

@@ -1,7 +1,7 @@
 // ConvolutionTwin: one hidden unit of token mixing, as a row of W1 and as a kernel, adding up the same number twice.
 
 import { colour, describe, drawImage, picture } from "./canvas.js";
-import { bytes, floats, gelu, largest, product, rowOf } from "./numerics.js";
+import { areSizes, bytes, floats, gelu, GELUS, highest, isIndex, largest, product, rowOf } from "./numerics.js";
 import { h, isDark, live, note, panel, place, playButton, put, row, say, slider, statusLine, title } from "./page.js";
 
 const TRAITS = ["unit", "channel", "example", "n_added"];
@@ -16,18 +16,23 @@ const COLOURS = [
 /** What does not change: the weights, the normalised tables, the images, and their sizes. */
 function readState(model) {
   const [counts, grid, shape] = ["counts", "grid", "shape"].map((name) => model.get(name));
-  const nTokens = grid[0] * grid[1];
+  const { unit, channel, example, n_added: nStops } = counts;
+  const nTokens = product(grid);
+  const right = areSizes(grid, 2) && areSizes(shape, 3) && areSizes([unit, channel, example], 3);
+  if (!right || nStops !== nTokens + 1) throw new Error("its sizes are damaged or incomplete");
+  if (!GELUS.includes(model.get("gelu"))) throw new Error("its kind of GELU is not known");
+  if (!isIndex(model.get("layer"), Infinity)) throw new Error(`there is no layer ${model.get("layer")}`);
   const images = bytes(model.get("images"));
   const size = product(shape);
-  if (images.length !== counts.example * size) throw new Error("its images are damaged or incomplete");
+  if (images.length !== example * size) throw new Error("its images are damaged or incomplete");
   return {
     counts,
     grid,
     shape,
     nTokens,
-    W1: floats(model.get("W1"), counts.unit * nTokens),
-    b1: floats(model.get("b1"), counts.unit),
-    normed: floats(model.get("normed"), counts.example * counts.channel * nTokens),
+    W1: floats(model.get("W1"), unit * nTokens),
+    b1: floats(model.get("b1"), unit),
+    normed: floats(model.get("normed"), example * channel * nTokens),
     imageOf: (i) => rowOf(images, i, size),
   };
 }
@@ -100,11 +105,11 @@ function makeCells(n, columns, kind, pick) {
 
 /** Bars between 0 and each sum as CSS pictures, in a frame from the lowest to the highest, and the line at 0. */
 function barsOf(sums) {
-  const highest = Math.max(0, ...sums);
-  const height = highest - Math.min(0, ...sums) || 1;
+  const top = Math.max(0, highest(sums));
+  const height = top + Math.max(0, highest(sums.map((sum) => -sum))) || 1;
   const stripe = (from, to, ink) => {
-    const [top, bottom] = [from, to].map((value) => `${(100 * (highest - value)) / height}%`);
-    return `linear-gradient(transparent ${top}, ${ink} ${top} ${bottom}, transparent ${bottom})`;
+    const [above, below] = [from, to].map((value) => `${(100 * (top - value)) / height}%`);
+    return `linear-gradient(transparent ${above}, ${ink} ${above} ${below}, transparent ${below})`;
   };
   const bar = (sum) => stripe(Math.max(0, sum), Math.min(0, sum), fill(Math.sign(sum), 1));
   return { bars: sums.map(bar), zero: stripe(height / 100, -height / 100, "var(--mx-muted)") };
@@ -243,7 +248,7 @@ function build(model, box) {
 
   return () => {
     const choices = TRAITS.map((name) => model.get(name));
-    const outside = TRAITS.find((name, i) => !(choices[i] >= 0 && choices[i] < counts[name]));
+    const outside = TRAITS.find((name, i) => !isIndex(choices[i], counts[name]));
     if (outside) throw new Error(`there is no ${outside} ${model.get(outside)}`);
     sliders.forEach((each, i) => each.set(choices[i]));
     const now = compute(data, choices, model.get("gelu"));

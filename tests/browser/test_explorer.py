@@ -7,7 +7,7 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
-from _extensions.chromium import Tab, settle, write_page
+from _extensions.chromium import Tab, evaluate_within, settle, write_page
 from mixer import analysis, checkpoint
 from mixer.widgets.explorer import N_TOP, ORDERS, TokenMixingExplorer
 
@@ -15,6 +15,19 @@ STEPS = [0, 5, 9]
 SIZES = dict(n_layers=2, n_hidden=7, image_size=(6, 8))  # a grid of 3 × 4 patches
 NASTY = "</script><img src=x onerror=alert(1)>"
 ABOUT = dict(mean=[0.3], std=[0.25])
+SPECTRUM = """async () => {
+  const { module } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
+  const url = URL.createObjectURL(new Blob([`${module}export { spectrum };`], { type: "text/javascript" }));
+  const { default: figure, spectrum } = await import(url);
+  Object.assign(window, { figure, spectrum });
+}"""
+RENDER_AGAIN = """() => {
+  const { model } = document.querySelector(".mixer-figure");
+  const el = document.createElement("div");
+  document.body.append(el);
+  figure.render({ model, el });
+  return el.querySelectorAll("[role=alert]").length;
+}"""
 
 
 @pytest.fixture(scope="session")
@@ -201,6 +214,26 @@ def test_maps_are_drawn_with_the_scale_of_the_last_step(explorer, tab, tmp_path)
     for name, maps, limit in zip(("input", "output"), explorer.maps(), limits, strict=True):
         canvas = page.get_by_role("img", name=f"The {name} map of unit 3 ")
         assert np.abs(pixels(canvas) - drawn(maps[3].numpy(), limit)).max() < 0.51  # rounded
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (7, 7), (3, 5), (1, 9), (6, 1), (128, 128), (200, 224), (1, 2000)])
+def test_a_spectrum_is_that_of_numpy_and_quick_on_large_grids(explorer, tab, tmp_path, grid):
+    page = opened(tab, tmp_path, explorer)
+    page.evaluate(SPECTRUM)
+    values = np.random.default_rng(0).standard_normal(grid).astype(np.float32)
+    session = page.context.new_cdp_session(page)
+    power = evaluate_within(session, 5, "(...given) => [...spectrum(...given)]", values.flatten().tolist(), *grid)
+    expected = np.fft.fftshift(np.abs(np.fft.fft2(values)) ** 2)
+    assert np.abs(np.reshape(power, grid) - expected).max() < 1e-4 * expected.max()
+
+
+def test_a_large_grid_is_drawn_without_a_wait(tab, tmp_path, trained):
+    """224 × 224 patches: every part of the figure once, in one call."""
+    path = trained(tmp_path, image_size=224, patch_size=1, steps=[0])
+    page = opened(tab, tmp_path, TokenMixingExplorer(path, torch.randint(0, 256, (2, 1, 224, 224), dtype=torch.uint8)))
+    page.evaluate(SPECTRUM)
+    session = page.context.new_cdp_session(page)
+    assert evaluate_within(session, 5, RENDER_AGAIN) == 0
 
 
 def test_the_facts_of_a_unit(explorer, tab, tmp_path):

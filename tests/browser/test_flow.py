@@ -18,7 +18,7 @@ IMPORT = """async () => {
   const { module, state } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
   const view = ({ base64 }) => new DataView(Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0)).buffer);
   const text = `${module}export { colour, drawMap, erf, forward, fromHalves, gelu, geluSlope, imageToPatches, influence,
-    layerNorm, linear, spectrum, unpack };`;
+    layerNorm, linear, unpack };`;
   const m = await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
   const floats = (tensors) => Object.fromEntries(Object.entries(tensors).map(([k, v]) => [k, Float32Array.from(v)]));
   Object.assign(window, { m, state, view, floats });
@@ -149,13 +149,6 @@ def test_patches_of_a_colour_image(js):
     image = torch.arange(3 * 6 * 4)
     values = js("(image) => m.imageToPatches(image, [3, 6, 4], 2)", image.tolist())
     assert_close(values, ImageToPatches(2)(image.view(1, 3, 6, 4)), 0)
-
-
-@pytest.mark.parametrize("grid", [(4, 4), (7, 7), (3, 5)])
-def test_spectrum(js, grid):
-    image = torch.randn(grid)
-    values = js(f"(map) => m.spectrum(map, {grid[0]}, {grid[1]})", image.flatten().tolist())
-    assert_close(values, torch.fft.fftshift(torch.fft.fft2(image).abs() ** 2), 1e-4)
 
 
 def test_maps_have_the_colours_of_single_weights(js):

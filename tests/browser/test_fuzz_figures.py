@@ -1,16 +1,18 @@
-"""Damaged states of live figures, drawn by chance: the figure is shown, or says in one sentence what is wrong.
+"""Damaged states of live figures, one by one and by chance: the figure is shown, or says in a sentence what is wrong.
 
 `make fuzz` draws many more: hypothesis' profile "long".
 """
 
+import copy
 import json
 import random
+import re
 
 import pytest
 import torch
 from hypothesis import settings
 
-from _extensions.chromium import PAYLOAD, Tab, write_page
+from _extensions.chromium import PAYLOAD, Tab, evaluate_within, write_page
 from mixer import shipped_weights
 from mixer.widgets import ConvolutionTwin, MixerFlow, PatchExplorer, TokenMixingExplorer
 
@@ -20,10 +22,111 @@ IMAGES = torch.arange(3 * 64, dtype=torch.uint8).reshape(3, 1, 8, 8)
 FIGURES = {
     "PatchExplorer": lambda: PatchExplorer(IMAGES[0], 2),
     "TokenMixingExplorer": lambda: TokenMixingExplorer(shipped_weights("digits-1"), IMAGES, n_steps=2),
-    "MixerFlow": lambda: MixerFlow(shipped_weights("digits-1"), IMAGES),
+    "MixerFlow": lambda: MixerFlow(shipped_weights("digits-1"), IMAGES, [1, 2, 3]),
     "ConvolutionTwin": lambda: ConvolutionTwin(shipped_weights("digits-1"), IMAGES),
 }
-ODD = [None, -1, 0, 2, 1e308, "", "word", [], [1, [2]], {}, {"base64": "AA"}, {"base64": "%"}, True]
+WRONG = [-1, 0, 0.5, 1e-9, 1e4, 1e8, 1e15, 1e308, None, "word", True, []]  # in the place of a size or a choice
+ODD = [*WRONG, 2, "", [1, [2]], {}, {"base64": "AA"}, {"base64": "%"}]
+OWN = re.compile(r"This figure cannot come to life: (its|it holds|there is no|a number that|what it holds) [^\n]+")
+LIMIT = 5  # seconds; a figure takes some 0.05
+
+# The module, imported once, as m; and the rendering of a state with it, as host.js does.
+IMPORT = """async () => {
+  const { module } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
+  window.m = (await import(URL.createObjectURL(new Blob([module], { type: "text/javascript" })))).default;
+}"""
+RENDER = """(stored) => {
+  const view = ({ base64 }) => new DataView(Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0)).buffer);
+  const state = Object.fromEntries(Object.entries(stored).map(([k, v]) => [k, v?.base64 === undefined ? v : view(v)]));
+  const set = (name, value) => (state[name] = value);
+  const el = document.createElement("div");
+  document.body.replaceChildren(el);
+  m.render({ model: { get: (name) => state[name], set, on() {}, off() {}, save_changes() {} }, el });
+  return [el.querySelectorAll("canvas").length, ...[...el.querySelectorAll("[role=alert]")].map((p) => p.textContent)];
+}"""
+TOGETHER = [  # damage in several places, that agree: the products of the sizes are right
+    ("PatchExplorer", {"shape": [1e8, 1e8, 0], "image": {"base64": ""}}, "its image is damaged or incomplete"),
+    ("PatchExplorer", {"shape": [1, 1e8, 6.4e-7]}, "its image is damaged or incomplete"),
+    ("PatchExplorer", {"patch_size": 1.5, "patch_sizes": [1.5]}, "its patch sizes are not those of its image"),
+    (
+        "TokenMixingExplorer",
+        {"geometry.rows": 1e8, "geometry.columns": 1.6e-7},
+        "its sizes are not those of its weights",
+    ),
+    ("TokenMixingExplorer", {"geometry.rows": -4, "geometry.columns": -4}, "its sizes are not those of its weights"),
+    (
+        "TokenMixingExplorer",
+        {"geometry.n_layers": 1.5, "geometry.n_units": 128},
+        "its sizes are not those of its weights",
+    ),
+    ("MixerFlow", {"config.image_size": [1e8, 6.4e-7]}, "its sizes are not those of its weights"),
+    ("MixerFlow", {"config.image_size": [-8, -8]}, "its sizes are not those of its weights"),
+    (
+        "MixerFlow",
+        {"tensors.17.0": "layers.1.token_mixing.fc2.bias", "tensors.19.0": "layers.1.token_mixing.fc1.bias"},
+        "its sizes are not those of its weights",
+    ),
+    ("ConvolutionTwin", {"grid": [1e8, 1.6e-7]}, "its sizes are damaged or incomplete"),
+    ("ConvolutionTwin", {"grid": [-4, -4]}, "its sizes are damaged or incomplete"),
+    ("ConvolutionTwin", {"counts.n_added": 1e8, "n_added": 1e7}, "its sizes are damaged or incomplete"),
+]
+
+
+def places(state, path=()):
+    """Paths to the values of a nested state, of lists only to the first and the last."""
+    if isinstance(state, dict) and "base64" not in state:
+        parts = list(state)
+    elif isinstance(state, list):
+        parts = sorted({0, len(state) - 1}) if state else []
+    else:
+        parts = []
+    return [path, *(place for part in parts for place in places(state[part], (*path, part)))]
+
+
+def damaged(state, path, value):
+    """A copy of a state with another value in one place."""
+    state = copy.deepcopy(state)
+    part = state
+    for step in path[:-1]:
+        part = part[step]
+    part[path[-1]] = value
+    return state
+
+
+@pytest.fixture
+def render(tab, tmp_path):
+    """A function that opens a page with a figure, and a function that renders states in it: canvases and sentences."""
+
+    def opened(kind):
+        figure = FIGURES[kind]()
+        page = tab.open(write_page(tmp_path / "page.html", figure))
+        page.evaluate(IMPORT)
+        session = page.context.new_cdp_session(page)
+        return json.loads(json.dumps(figure.state())), lambda state: evaluate_within(session, LIMIT, RENDER, state)
+
+    return opened
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_a_wrong_value_in_any_place_is_shown_or_named_at_once(render, kind):
+    """No endless loop up to such a size, and none of the browser's own messages, which name no part of the state."""
+    state, rendered = render(kind)
+    assert len(rendered(state)) == 1
+    for path in places(state)[1:]:
+        for value in WRONG:
+            try:
+                n_canvases, *said = rendered(damaged(state, path, value))
+            except AssertionError as error:
+                pytest.fail(f"{path} = {value!r}: {error}")
+            assert n_canvases if not said else len(said) == 1 and OWN.fullmatch(said[0]), (path, value, said)
+
+
+@pytest.mark.parametrize("kind, changes, words", TOGETHER)
+def test_wrong_sizes_that_agree_are_named(render, kind, changes, words):
+    state, rendered = render(kind)
+    for place, value in changes.items():
+        state = damaged(state, [int(part) if part.isdigit() else part for part in place.split(".")], value)
+    assert words in rendered(state)[1]
 
 
 def change(state, chance: random.Random) -> None:
@@ -47,7 +150,9 @@ def test_any_damaged_state_is_shown_or_named_in_a_sentence(browser, tmp_path, ki
     tab = Tab(browser)
     for seed in range(400 if IS_LONG else 15):
         stored = json.loads(payload)
-        change(stored["state"], random.Random(seed))
+        chance = random.Random(seed)
+        for _ in range(chance.choice([1, 1, 2])):
+            change(stored["state"], chance)
         path.write_text(html.replace(payload, json.dumps(stored).replace("<", "\\u003c")), encoding="utf-8")
         page = tab.open(path)
         said = page.locator("[role=alert]").all_inner_texts()
