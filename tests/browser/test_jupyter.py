@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 import threading
+import time
+import urllib.request
 from contextlib import suppress
 
 import nbformat
@@ -76,9 +78,21 @@ def lab(tmp_path):
     )
     address = next(found[0] for line in server.stderr if (found := re.search(r"http://127\S+token=\w+", line)))
     threading.Thread(target=server.stderr.read, daemon=True).start()  # a full pipe would stop it
+    wait_until_answers(address, server)
     yield address.replace("/lab?", "/lab/tree/figure.ipynb?")
-    server.terminate()
+    server.kill()  # while it starts, it takes no other signal
     server.wait(30)
+
+
+def wait_until_answers(address, server):
+    """Wait until a server answers: it writes its address before."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while server.poll() is None:
+        try:
+            return opener.open(address, timeout=60).close()
+        except urllib.error.URLError:
+            time.sleep(0.1)
+    raise AssertionError("JupyterLab ended before it answered")
 
 
 def dismiss(dialog):
