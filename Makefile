@@ -9,7 +9,10 @@ BIN := .venv/bin
 CODE := $(wildcard mixer/*.py mixer/cli/*.py mixer/weights/* mixer/widgets/*) requirements.txt
 PAGES := _config.yml _toc.yml $(wildcard _extensions/*.py book/*.ipynb book/*.md book/*.bib book/_static/*)
 
-.PHONY: book test test-fast environment test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights lock repository clean
+# A C compiler that pip installs, 410 MB: for the engine and its tests alone.
+ZIG := ziglang==0.17.1
+
+.PHONY: book engine compiler test test-fast environment test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights lock repository clean
 
 book: _build/.built
 	@echo "The book is built. Open it in a browser:"
@@ -21,7 +24,7 @@ NBVAL := --nbval --nbval-current-env --nbval-sanitize-with=tests/nbval.cfg
 
 # PRECISION=fp32 or bf16 runs them as on a CPU without or with native bfloat16: tests/cpu/sitecustomize.py.
 # TESTS=tests/browser or another file or folder runs these alone.
-test: .venv/.installed browser
+test: .venv/.installed browser compiler
 	$(if $(PRECISION),MIXER_TEST_PRECISION=$(PRECISION) PYTHONPATH="$(CURDIR)/tests/cpu") \
 		$(BIN)/python -m pytest -q $(PARALLEL) $(NBVAL) $(or $(TESTS),book tests)
 
@@ -46,6 +49,18 @@ test-latest:
 fuzz: .venv/.installed browser  # bad input, drawn by chance, for a quarter of an hour
 	$(BIN)/python -m pytest -q --timeout=0 --hypothesis-profile=long tests/unit/test_fuzz.py tests/unit/test_fuzz_runs.py \
 		tests/browser/test_fuzz_figures.py
+
+compiler: _build/compiler/ziglang
+_build/compiler/ziglang: .venv/.installed
+	rm -rf _build/compiler
+	$(BIN)/python -m pip install --quiet --target _build/compiler $(ZIG)
+
+# Plain SIMD, and no contracted sums: these would differ from one CPU to the next.
+WASM := -target wasm32-freestanding -mcpu=generic+simd128+bulk_memory -Os -ffp-contract=off -nostdlib -Wall -Wextra \
+	-Wl,--no-entry -Wl,--strip-all
+OUT ?= mixer/widgets/engine.wasm
+engine: compiler  # compile the engine of the live figures anew
+	PYTHONPATH=_build/compiler $(BIN)/python -m ziglang cc $(WASM) -o $(OUT) mixer/widgets/engine/engine.c
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

@@ -2,7 +2,8 @@
 
 from mixer.widgets.explorer import TokenMixingExplorer
 from mixer.widgets.flow import MixerFlow
+from mixer.widgets.lab import TrainingLab
 from mixer.widgets.patches import PatchExplorer
 from mixer.widgets.twin import ConvolutionTwin
 
-__all__ = ["ConvolutionTwin", "MixerFlow", "PatchExplorer", "TokenMixingExplorer"]
+__all__ = ["ConvolutionTwin", "MixerFlow", "PatchExplorer", "TokenMixingExplorer", "TrainingLab"]

@@ -16,7 +16,7 @@ import {
 } from "./numerics.js";
 import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
 import { makeLayer } from "./layer.js";
-import { h, isDark, live, newId, note, panel, put, row, say, statusLine, tick, title } from "./page.js";
+import { h, isDark, live, newId, note, panel, percent, put, row, say, statusLine, tick, title } from "./page.js";
 
 const TRAITS = ["image", "example", "layer", "token", "mixing"];
 const HINT =
@@ -131,8 +131,6 @@ function agree(model, mixer, before) {
   else put(model, "image", new DataView(stored.buffer));
   return model.get("example");
 }
-
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 /** A bar for the probability of each class. */
 function makeBars({ names }) {

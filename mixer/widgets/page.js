@@ -19,10 +19,14 @@ export const note = (...words) => h("p", { class: "mx-note" }, ...words);
 export const row = (...children) => h("div", { class: "mx-row" }, ...children);
 export const timeRow = (...children) => h("div", { class: "mx-row mx-middle mx-time" }, ...children);
 export const panel = (kind, ...children) => h("div", { class: `mx-panel ${kind}`.trim() }, ...children);
+export const button = (words, onclick) => h("button", { type: "button", onclick }, words);
 export const statusLine = () => h("p", { role: "status" });
 
 /** Change the text of an element, if it is another: the same one again could be announced twice. */
 export const say = (element, text) => element.textContent !== text && (element.textContent = text);
+
+/** A share in per cent. */
+export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
 export const clamp = (low, value, high) => Math.max(low, Math.min(high, value));
 

@@ -180,14 +180,15 @@ static void update(void) {
         vec keep = splat(tensors[i].decays ? 1 - lr * recipe.weight_decay : 1);
         for (int k = 0; k < tensors[i].size; k += 4) {
             int at = tensors[i].at + k, width = min(4, tensors[i].size - k);
-            vec g = load(grads + at), p = load(params + at) * keep;  // reads beyond the end stay in reserved memory
+            vec g = load_some(grads + at, width), p = load_some(params + at, width) * keep;
             if (recipe.by_sgd) p -= rate * g;
             else {
-                vec m = keep1 * load(first_moment + at) + add1 * g, v = keep2 * load(second_moment + at) + add2 * g * g;
+                vec m = keep1 * load_some(first_moment + at, width) + add1 * g;
+                vec v = keep2 * load_some(second_moment + at, width) + add2 * g * g;
                 p -= rate * m / (__builtin_elementwise_sqrt(v) * scale + splat(1e-8f));
-                for (int j = 0; j < width; j++) first_moment[at + j] = m[j], second_moment[at + j] = v[j];
+                store_some(first_moment + at, m, width), store_some(second_moment + at, v, width);
             }
-            for (int j = 0; j < width; j++) params[at + j] = p[j];
+            store_some(params + at, p, width);
         }
     }
 }

@@ -222,18 +222,29 @@ static void norm_backward(Norm *norm) {
     }
 }
 
+// Up to four numbers from an address, and back to it.
+static vec load_some(const real *p, int n) {
+    vec x = splat(0);
+    if (n == 4) return load(p);
+    for (int i = 0; i < n; i++) x[i] = p[i];
+    return x;
+}
+static void store_some(real *p, vec x, int n) {
+    if (n == 4) store(p, x);
+    for (int i = 0; i < n && n < 4; i++) p[i] = x[i];
+}
+
 // Bias and GELU of a table [n_rows, n]: a bias for each row, or for each column.
 static void activate(Mlp *mlp, int n_rows, int n, int bias_of_row) {
     const real *bias = params + mlp->bias1;
     int has_gelu = !(bias_of_row && size.token_mixing == LOW_RANK);
     for (int r = 0; r < n_rows; r++)
         for (int c = 0; c < n; c += 4) {
-            real *x = mlp->hidden + r * n + c, *slope = mlp->slope + r * n + c;
-            int width = min(4, n - c);
-            vec value = splat(0), by = splat(1);
-            for (int i = 0; i < width; i++) value[i] = x[i] + bias[bias_of_row ? r : c + i];
-            if (has_gelu) value = gelu_of(value, size.gelu_by_tanh, &by);
-            for (int i = 0; i < width; i++) x[i] = value[i], slope[i] = by[i];
+            int at = r * n + c, width = min(4, n - c);
+            vec x = load_some(mlp->hidden + at, width), slope = splat(1);
+            x += bias_of_row ? splat(bias[r]) : load_some(bias + c, width);
+            if (has_gelu) x = gelu_of(x, size.gelu_by_tanh, &slope);
+            store_some(mlp->hidden + at, x, width), store_some(mlp->slope + at, slope, width);
         }
 }
 

@@ -1,0 +1,163 @@
+"""TrainingLab: a Mixer that is trained in the page, as fast as the browser can, from settings that the reader chooses."""
+
+from dataclasses import fields
+
+import numpy as np
+import torch
+import traitlets
+
+from mixer import checkpoint
+from mixer.config import MixerConfig
+from mixer.data import SHUFFLES, DataSet, pixel_order
+from mixer.model import MLPMixer
+from mixer.recipe import Recipe
+from mixer.widgets.figure import FOLDER, LiveFigure, sheet
+
+LARGEST = 500_000  # bytes of images: the page holds them as they are
+SETTINGS = dict(
+    patch_size=2,
+    n_layers=2,
+    n_channel=32,
+    n_hidden=64,
+    norm="tokens_channels",
+    token_mixing="mlp",
+    channel_mixing="mlp",
+    shuffle="none",
+    n_train=100_000,
+    affine=0.0,
+    optimiser="adam",
+    lr=3e-3,
+    batch_size=64,
+    weight_decay=0.0,
+    label_smoothing=0.0,
+    warm_up=None,
+    n_epochs=20,
+    seed=1,
+)
+LIMITS = dict(n_layers=8, n_channel=256, n_hidden=512, n_epochs=500, batch_size=4096, seed=2**31 - 1)
+OPTIMISERS = ("adam", "sgd")
+
+
+class TrainingLab(LiveFigure):
+    """A laboratory: settings, a run of training in the page, and everything that it learns, while it learns.
+
+    Training is done by the engine in the page, in float32 on one core, with random numbers of its own; so the same
+    settings give the same run in every browser, and another one than `mixer.fit` gives.
+
+    Traits: `settings`, by the names of `MixerConfig` and `Recipe`, and n_train, shuffle and optimiser ("adam" or
+    "sgd"); `running`, whether it trains; `step`, the steps taken; `history`, one record per epoch, as `Trainer` gives
+    them; `runs`, the runs that were kept, each with its settings and history.
+
+    Args:
+        data: a data set in memory of at most 500 kB of images, for instance the digits.
+        settings: what to change in the settings that the figure begins with.
+
+    Raises:
+        ValueError: the data set is too large, or a setting is unknown or cannot work.
+    """
+
+    MODULE = "lab.js"
+    engine = traitlets.Bytes().tag(sync=True)
+    images = traitlets.Bytes().tag(sync=True)
+    labels = traitlets.Bytes().tag(sync=True)
+    counts = traitlets.List(traitlets.Int()).tag(sync=True)
+    shape = traitlets.List(traitlets.Int()).tag(sync=True)
+    mean = traitlets.List(traitlets.Float()).tag(sync=True)
+    std = traitlets.List(traitlets.Float()).tag(sync=True)
+    data_name = traitlets.Unicode().tag(sync=True)
+    class_names = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    patch_sizes = traitlets.List(traitlets.Int()).tag(sync=True)
+    orders = traitlets.Dict().tag(sync=True)
+    limits = traitlets.Dict().tag(sync=True)
+    settings = traitlets.Dict().tag(sync=True)
+    running = traitlets.Bool(False).tag(sync=True)
+    step = traitlets.Int(0).tag(sync=True)
+    history = traitlets.List(traitlets.Dict()).tag(sync=True)
+    runs = traitlets.List(traitlets.Dict()).tag(sync=True)
+    weights = traitlets.Bytes(b"").tag(sync=True)
+
+    def __init__(self, data: DataSet, **settings):
+        splits = [data.train, data.validation, data.test]
+        check_data(data)
+        self._shape, self._n_output = tuple(data.image_shape), len(data.class_names)
+        self._n_train = len(data.train)
+        _, H, W = data.image_shape
+        sizes = [p for p in range(1, min(H, W) + 1) if H % p == 0 and W % p == 0]
+        orders = {"global": pixel_order("global", (H, W)).tolist()}
+        orders |= {str(p): pixel_order("patches", (H, W), p).tolist() for p in sizes}
+        super().__init__(
+            engine=(FOLDER / "engine.wasm").read_bytes(),
+            images=b"".join(split.images.cpu().contiguous().numpy().tobytes() for split in splits),
+            labels=b"".join(split.labels.cpu().numpy().astype(np.uint8).tobytes() for split in splits),
+            counts=[len(split) for split in splits],
+            shape=list(data.image_shape),
+            mean=list(data.mean),
+            std=list(data.std),
+            data_name=data.name,
+            class_names=list(data.class_names),
+            patch_sizes=sizes,
+            orders=orders,
+            limits=LIMITS | {"n_train": self._n_train},
+            settings=settings,
+        )
+
+    @traitlets.validate("settings")
+    def _check_settings(self, proposal) -> dict:
+        """The settings in full."""
+        settings = {**SETTINGS, **(self.settings or {}), **proposal.value}
+        settings["n_train"] = min(settings["n_train"], self._n_train)
+        if unknown := settings.keys() - SETTINGS.keys():
+            raise ValueError(f"{', '.join(sorted(unknown))} is no setting; choose from {', '.join(SETTINGS)}")
+        for name, choices in (("shuffle", SHUFFLES), ("optimiser", OPTIMISERS)):
+            if settings[name] not in choices:
+                raise ValueError(f"{name} is {settings[name]!r}; choose one of {', '.join(choices)}")
+        self._config(settings)
+        Recipe(**{one.name: settings[one.name] for one in fields(Recipe) if one.name in settings})
+        for name, most in (LIMITS | {"n_train": self._n_train}).items():
+            if not isinstance(settings[name], int) or not 1 <= settings[name] <= most:
+                raise ValueError(f"{name} is {settings[name]!r}; in a page it is a whole number from 1 to {most:,}")
+        return settings
+
+    def _config(self, settings: dict) -> MixerConfig:
+        """The sizes and options of the model that the settings name."""
+        C, H, W = self._shape
+        own = {one.name: settings[one.name] for one in fields(MixerConfig) if one.name in settings}
+        return MixerConfig(n_output=self._n_output, image_size=H if H == W else (H, W), n_image_channel=C, **own)
+
+    def model(self) -> MLPMixer:
+        """The model as it was when the page sent its weights last: after an epoch, at a pause, or at the end.
+
+        Raises:
+            ValueError: nothing has been trained yet.
+        """
+        config = self._config(self.settings)
+        if len(self.weights) != 4 * config.n_parameters:
+            raise ValueError("there is no trained model of these settings yet; press Train, or set running to True")
+        model, at = MLPMixer(**config.as_dict()), 0
+        numbers = torch.from_numpy(np.frombuffer(self.weights, "<f4").copy())
+        for parameter in model.state_dict().values():
+            parameter.copy_(numbers[at : at + parameter.numel()].view(parameter.shape))
+            at += parameter.numel()
+        return model.eval()
+
+    def save(self, path) -> None:
+        """Write the model to a checkpoint that `load_checkpoint` reads; raises as `model` and `save_checkpoint` do."""
+        about = dict(dataset=self.data_name, mean=self.mean, std=self.std, class_names=self.class_names)
+        checkpoint.save(path, self.model(), about | {"shuffle": self.settings["shuffle"]})
+
+    def still(self) -> tuple[np.ndarray, str]:
+        _, H, W = self.shape
+        n = min(40, self.counts[0])
+        images = np.frombuffer(self.images, np.uint8)[: n * self.shape[0] * H * W].reshape(n, -1, H, W)[:, 0]
+        words = f"{n} of the {self.counts[0]:,} training images of {self.data_name}; where scripts run, a Mixer learns them."
+        return sheet(images.astype(np.float32) / 255, 10), words
+
+
+def check_data(data: DataSet) -> None:
+    """Raise ValueError unless a page can hold a data set."""
+    splits = [data.train, data.validation, data.test]
+    n_bytes = sum(split.images.numel() if hasattr(split, "images") else LARGEST + 1 for split in splits)
+    if n_bytes > LARGEST:
+        raise ValueError(f"the images of {data.name} are too many for a page; give at most {LARGEST:,} bytes of them")
+    if not 2 <= len(data.class_names) <= 256:
+        raise ValueError(f"{data.name} has {len(data.class_names)} classes; a page takes from 2 to 256")

@@ -1,0 +1,106 @@
+// A run of the laboratory, as the page sees it: what the engine sent, and the moment that is shown.
+
+import { startRun } from "./engine.js";
+import { bytes } from "./numerics.js";
+import { put } from "./page.js";
+import { configOf } from "./settings.js";
+
+const MOST_BYTES = 200e6; // of weights that are kept, one set for each epoch; of more, every second set goes
+
+/** A run of training and its history. `changed` is called when there is something new, `ended` when a run is over. */
+export class Runner {
+  constructor(model, lab, changed, ended) {
+    Object.assign(this, {
+      model,
+      lab,
+      changed,
+      ended,
+      id: 0,
+      isBusy: false,
+      port: startRun((data) => this.hear(data)),
+    });
+  }
+
+  get isFinished() {
+    return this.history.length >= this.settings.n_epochs;
+  }
+
+  /** A fresh run of the settings, which has not begun; with these weights, or with new ones. */
+  reset(weights) {
+    const [{ model, lab }, settings] = [this, this.model.get("settings")];
+    const fresh = { history: [], snapshots: [], words: "", epoch: 0, isLive: true, now: undefined, result: undefined };
+    Object.assign(this, fresh, { settings, config: configOf(lab, settings), id: this.id + 1, isBusy: false });
+    this.order = orderOf(lab, settings);
+    const { counts, images, labels, mean, std } = lab;
+    const data = { counts, images, labels, mean, std, order: this.order, engine: bytes(model.get("engine")) };
+    this.port.post({ kind: "start", id: this.id, config: this.config, recipe: settings, weights, ...data });
+    model.set("history", []);
+    model.set("step", 0);
+    put(model, "running", false);
+    this.changed();
+  }
+
+  /** Train so many steps; a run of other settings, or one that is over, begins anew. */
+  go(steps = 1e9) {
+    if (this.settings !== this.model.get("settings") || this.isFinished || this.words) this.reset();
+    Object.assign(this, { isLive: true, isBusy: true });
+    if (steps > 1) put(this.model, "running", true);
+    this.port.post({ kind: "run", steps });
+  }
+
+  /** Do what the trait `running` says, which a button or a kernel may have set. */
+  follow() {
+    if (this.model.get("running") && !this.isBusy) this.go();
+    if (!this.model.get("running") && this.isBusy) this.port.post({ kind: "pause" });
+  }
+
+  hear(message) {
+    if (message.id !== undefined && message.id !== this.id) return; // of a run that was reset
+    const { kind, params, shares = this.now?.shares, step } = message;
+    if (params)
+      this.now = { params, shares, epoch: step / Math.ceil(this.settings.n_train / this.settings.batch_size) };
+    if (step !== undefined) this.model.set("step", step);
+    if (kind === "started" || kind === "epoch") this.keep(this.now);
+    if (kind === "epoch") this.model.set("history", (this.history = [...this.history, message.record]));
+    if (kind === "end") this.result = { test_loss: message.test_loss, test_accuracy: message.test_accuracy };
+    if (kind === "failed") this.words = `Stopped: ${message.words}.`;
+    if (kind === "pause" || kind === "failed") this.rest();
+    if (this.isLive) this.epoch = this.now?.epoch ?? 0;
+    this.changed();
+  }
+
+  /** The run stands still: the weights go to the kernel. */
+  rest() {
+    this.isBusy = false;
+    if (this.now) this.model.set("weights", new DataView(this.now.params.slice().buffer));
+    put(this.model, "running", false);
+    if (this.result) {
+      const share = (100 * this.result.test_accuracy).toFixed(1);
+      this.words = `Finished: ${share} % of the test images are answered rightly.`;
+      this.ended();
+    }
+  }
+
+  keep(snapshot) {
+    this.snapshots.push(snapshot);
+    if (this.snapshots.length * snapshot.params.byteLength > MOST_BYTES)
+      this.snapshots = this.snapshots.filter((_, i) => i % 2 === 0 || i === this.snapshots.length - 1);
+  }
+
+  moveTo(epoch) {
+    this.epoch = Math.max(0, Math.min(this.history.length, epoch));
+    this.isLive = this.epoch === this.history.length;
+    this.changed();
+  }
+
+  /** The weights and answers of the moment that is shown. */
+  get shown() {
+    return this.isLive ? this.now : this.snapshots.findLast((snapshot) => snapshot.epoch <= this.epoch);
+  }
+}
+
+/** Where each pixel comes from in images that are shuffled as the settings say. */
+function orderOf({ orders }, { shuffle, patch_size }) {
+  if (shuffle === "none") return undefined;
+  return shuffle === "global" ? orders.global : orders[patch_size];
+}

@@ -1,0 +1,189 @@
+// What the laboratory shows of a run: its curves, the maps of token mixing, the confusion matrix, and mistakes.
+
+import { colour, describe, drawImage, drawMap, drawPixels, picture } from "./canvas.js";
+import { tensorsOf, WITH_HIDDEN } from "./engine.js";
+import { largest, product, sizesOf } from "./numerics.js";
+import { h, note, panel, percent, row, say, slider, title } from "./page.js";
+
+const WIDTH = 320; // of a chart, in units of its own
+const HEIGHT = 150;
+const MOST_MAPS = 64; // of a layer that are drawn
+const N_MISTAKES = 6;
+
+// ---------------------------------------------------------------------------------------------------- curves
+
+/** A line through the points of a history. */
+function lineOf(history, name, nEpochs, high, kind) {
+  const points = history.map((record) => {
+    const y = HEIGHT - (HEIGHT - 10) * Math.min(1, record[name] / high);
+    return `${((WIDTH * record.epoch) / nEpochs).toFixed(1)},${y.toFixed(1)}`;
+  });
+  return `<polyline class="${kind}" points="${points.join(" ")}"/>`;
+}
+
+/** A chart of one quantity, in training and in validation, with the runs that were kept behind it. */
+function makeChart(words, quantity, highOf, pick) {
+  const [heading, box] = [title(), h("div", { class: "mx-chart", role: "img" })];
+  box.addEventListener("pointermove", (event) => event.buttons && choose(event));
+  box.addEventListener("pointerdown", choose);
+  function choose({ clientX }) {
+    const { left, width } = box.getBoundingClientRect();
+    pick((clientX - left) / width);
+  }
+  const [train, validation] = [`train_${quantity}`, `validation_${quantity}`];
+  const draw = ({ history, runs, nEpochs, epoch }) => {
+    const all = [history, ...runs.map((run) => run.history)];
+    const longest = Math.max(nEpochs, ...all.map(({ length }) => length));
+    const high = highOf(all.flat().flatMap((record) => [record[train], record[validation]]));
+    const old = runs.map((run) => lineOf(run.history, validation, longest, high, "mx-old"));
+    const own = [
+      lineOf(history, train, longest, high, "mx-train"),
+      lineOf(history, validation, longest, high, "mx-held"),
+    ];
+    const at = ((WIDTH * epoch) / longest).toFixed(1);
+    const bar = `<line class="mx-now" x1="${at}" x2="${at}" y1="0" y2="${HEIGHT}"/>`;
+    box.innerHTML = `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}">${old.join("")}${own.join("")}${bar}</svg>`;
+    const record = history[Math.max(0, Math.round(epoch) - 1)];
+    const text = record && epoch ? `: ${show(record[train])} training, ${show(record[validation])} validation` : "";
+    say(heading, `${words}${text}`);
+    describe(box, `${words} by epoch, from 0 to ${show(high)}${text}.`);
+  };
+  const show = quantity === "accuracy" ? percent : (loss) => loss.toFixed(3);
+  return { el: panel("mx-wide", heading, box), draw };
+}
+
+const highestOf = (values) => Math.max(0.1, ...values);
+
+/** Both curves and the time bar: everything shows the epoch at which it stands. */
+export function makeCurves(moveTo) {
+  let nEpochs = 1;
+  const pick = (share) => moveTo(Math.round(share * nEpochs));
+  const charts = [makeChart("Loss", "loss", highestOf, pick), makeChart("Accuracy", "accuracy", () => 1, pick)];
+  const time = slider("Epoch", { change: moveTo });
+  const legend = note("Solid: validation; dashed: training; grey: kept runs. Drag in a chart, or move the slider.");
+  const draw = (scene) => {
+    nEpochs = Math.max(scene.nEpochs, ...scene.runs.map((run) => run.history.length));
+    charts.forEach((chart) => chart.draw(scene));
+    time.range(scene.history.length);
+    time.set(Math.round(scene.epoch));
+  };
+  return { el: h("div", {}, row(...charts.map(({ el }) => el)), time.el, legend), draw };
+}
+
+// ---------------------------------------------------------------------------------------------------- maps
+
+/** How alike neighbouring weights of maps are, as `neighbour_correlation` in mixer/analysis.py. */
+function neighbourCorrelation(maps, n, rows, columns) {
+  let [products, firsts, seconds] = [0, 0, 0];
+  for (let i = 0; i < n; i++) {
+    const map = maps.subarray(i * rows * columns, (i + 1) * rows * columns);
+    const mean = map.reduce((sum, value) => sum + value, 0) / map.length;
+    const pair = (a, b) => {
+      products += (map[a] - mean) * (map[b] - mean);
+      firsts += (map[a] - mean) ** 2;
+      seconds += (map[b] - mean) ** 2;
+    };
+    for (let k = 0; k < map.length; k++) {
+      if ((k + 1) % columns) pair(k, k + 1);
+      if (k + columns < map.length) pair(k, k + columns);
+    }
+  }
+  return products / Math.max(Math.sqrt(firsts * seconds), 1e-12);
+}
+
+/** Parameters by name, as views of the array that holds them all. */
+function namedOf(config, params) {
+  let at = 0;
+  return Object.fromEntries(
+    tensorsOf(config).map(([name, shape]) => [name, params.subarray(at, (at += product(shape)))]),
+  );
+}
+
+/** The maps of a layer's token mixing, { maps, n, rows, columns }, or undefined where it has no such weights. */
+function mapsOf(config, named, layer) {
+  const { rows, columns, nTokens } = sizesOf(config);
+  const name = `layers.${layer}.token_mixing`;
+  if (config.token_mixing === "toeplitz")
+    return { maps: named[`${name}.kernel`], n: 1, rows: 2 * rows - 1, columns: 2 * columns - 1 };
+  const first = WITH_HIDDEN.includes(config.token_mixing) ? named[`${name}.fc1.weight`] : named[`${name}.fc.weight`];
+  return first && { maps: first, n: Math.min(MOST_MAPS, first.length / nTokens), rows, columns };
+}
+
+/** Draw maps beside each other, with one colour scale and a clear pixel between them. */
+function drawMaps(canvas, { maps, n, rows, columns }, dark) {
+  const across = Math.min(n, 16);
+  const [width, height] = [across * (columns + 1) - 1, Math.ceil(n / across) * (rows + 1) - 1];
+  const limit = largest(maps);
+  drawPixels(canvas, width, height, (data) => {
+    for (let i = 0; i < n * rows * columns; i++) {
+      const [map, cell] = [Math.floor(i / (rows * columns)), i % (rows * columns)];
+      const y = Math.floor(map / across) * (rows + 1) + Math.floor(cell / columns);
+      const x = (map % across) * (columns + 1) + (cell % columns);
+      data.set([...colour(maps[i], limit, dark), 255], 4 * (y * width + x));
+    }
+  });
+}
+
+/** The maps of every layer. */
+export function makeMaps() {
+  const box = h("div", { class: "mx-maps" });
+  let layers = [];
+  const draw = ({ config, params, dark }) => {
+    if (layers.length !== config.n_layers) {
+      layers = Array.from({ length: config.n_layers }, () => ({ heading: title(), canvas: picture() }));
+      box.replaceChildren(...layers.map(({ heading, canvas }) => panel("", heading, canvas)));
+    }
+    const named = params && namedOf(config, params);
+    layers.forEach(({ heading, canvas }, i) => {
+      const found = named && mapsOf(config, named, i);
+      canvas.hidden = !found;
+      if (!found) return say(heading, `Layer ${i}: this token mixing has no maps`);
+      drawMaps(canvas, found, dark);
+      const correlation = neighbourCorrelation(found.maps, found.n, found.rows, found.columns).toFixed(2);
+      say(heading, `Layer ${i}: neighbour correlation ${correlation}`);
+      describe(canvas, `${found.n} maps of ${found.rows} by ${found.columns} weights of layer ${i}.`);
+    });
+  };
+  const words = "Each small picture is the input map of one hidden unit: red weights are positive, blue ones negative.";
+  return { el: panel("mx-wide", title("Token mixing, growing"), box, note(words)), draw };
+}
+
+// ---------------------------------------------------------------------------------------------------- answers
+
+/** The answers to the validation images: for each its class, the answer, and how sure the model is. */
+function answersOf({ labels, counts }, shares, K) {
+  return Array.from({ length: counts[1] }, (_, i) => {
+    const own = shares.subarray(i * K, (i + 1) * K);
+    const answer = own.indexOf(own.reduce((a, b) => Math.max(a, b)));
+    return { i, label: labels[counts[0] + i], answer, share: own[answer] };
+  });
+}
+
+/** The confusion matrix, and the mistakes of which the model is surest. */
+export function makeAnswers(lab) {
+  const { names, counts, shape, imageOf } = lab;
+  const [matrix, words] = [picture(), note()];
+  const mistakes = Array.from({ length: N_MISTAKES }, () => ({ canvas: picture(), words: note() }));
+  const cards = mistakes.map((mistake) => h("div", {}, mistake.canvas, mistake.words));
+  const draw = ({ shares, dark }) => {
+    const [K, answers] = [names.length, shares ? answersOf(lab, shares, names.length) : []];
+    const cells = new Float32Array(K * K);
+    for (const { label, answer } of answers) cells[label * K + answer] += 1;
+    drawMap(matrix, cells.map(Math.sqrt), K, K, undefined, dark);
+    const wrong = answers.filter(({ label, answer }) => label !== answer).sort((a, b) => b.share - a.share);
+    say(words, `${counts[1]} validation images, ${wrong.length} answered wrongly. Row: class; column: answer.`);
+    describe(matrix, `Confusion matrix. ${words.textContent}`);
+    mistakes.forEach(({ canvas, words: caption }, k) => {
+      cards[k].hidden = k >= wrong.length;
+      if (k >= wrong.length) return;
+      const { i, label, answer, share } = wrong[k];
+      const text = `${names[label]}, read as ${names[answer]} (${percent(share)})`;
+      drawImage(canvas, imageOf(counts[0] + i), shape);
+      describe(canvas, text);
+      say(caption, text);
+    });
+  };
+  const left = panel("mx-matrix", title("What is taken for what"), matrix, words);
+  const right = panel("", title("The surest mistakes"), h("div", { class: "mx-mistakes" }, ...cards));
+  return { el: row(left, right), draw };
+}
