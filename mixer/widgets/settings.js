@@ -83,11 +83,13 @@ export function costOf(config) {
   return `${nParameters.toLocaleString("en")} parameters; ${total.toLocaleString("en")} multiply-adds for an image`;
 }
 
-/** The equal line for a shell. */
-export function commandOf({ dataName }, settings) {
-  const left = Object.entries(settings).filter(([name, value]) => value !== null && name !== "patch_size");
-  const all = [["dataset", dataName], ["patch_size", settings.patch_size], ...left];
-  return `python train.py ${all.map(([name, value]) => `--${name} ${value}`).join(" ")}`;
+/** The equal line for a shell, or a sentence where there is none. */
+export function commandOf({ dataName, limits }, settings) {
+  const { optimiser, n_train, ...rest } = settings;
+  if (optimiser !== "adam") return "train.py has no SGD, so no command trains in this way.";
+  if (n_train < limits.n_train) return "train.py takes all training images, so no command trains on fewer.";
+  const options = Object.entries({ dataset: dataName, ...rest }).filter(([, value]) => value !== null);
+  return `python train.py ${options.map(([name, value]) => `--${name} ${value}`).join(" ")}`;
 }
 
 /** A field for a number, with a sentence below it where it cannot be used. */

@@ -126,7 +126,7 @@ function drawMaps(canvas, { maps, n, rows, columns }, dark) {
 
 /** The maps of every layer. */
 export function makeMaps() {
-  const box = h("div", { class: "mx-maps" });
+  const box = h("div", { class: "mx-layers" });
   let layers = [];
   const draw = ({ config, params, dark }) => {
     if (layers.length !== config.n_layers) {
@@ -138,6 +138,7 @@ export function makeMaps() {
       const found = named && mapsOf(config, named, i);
       canvas.hidden = !found;
       if (!found) return say(heading, `Layer ${i}: this token mixing has no maps`);
+      canvas.classList.toggle("mx-one", found.n === 1);
       drawMaps(canvas, found, dark);
       const correlation = neighbourCorrelation(found.maps, found.n, found.rows, found.columns).toFixed(2);
       say(heading, `Layer ${i}: neighbour correlation ${correlation}`);

@@ -33,14 +33,18 @@ class Native:
 
     def __init__(self, library: Path, real):
         self.c, self.real = ctypes.CDLL(str(library)), real
-        self.c.address.restype, self.c.loss.restype, self.c.rate.restype = ctypes.c_void_p, ctypes.c_double, ctypes.c_double
+        self.c.address.restype, self.c.loss.restype, self.c.rate.restype = (
+            ctypes.c_void_p,
+            ctypes.c_double,
+            ctypes.c_double,
+        )
 
     def table(self, name: str, n: int, i: int = 0, real=None) -> np.ndarray:
         """A table of the engine, as a view of its memory."""
         address = self.c.address(TABLES.index(name), i)
-        return np.ctypeslib.as_array((ctypes.c_char * (n * np.dtype(real or self.real).itemsize)).from_address(address)).view(
-            real or self.real
-        )
+        return np.ctypeslib.as_array(
+            (ctypes.c_char * (n * np.dtype(real or self.real).itemsize)).from_address(address)
+        ).view(real or self.real)
 
     def configure(self, config: dict, batch: int) -> int:
         """The number of parameters of a network."""
@@ -63,7 +67,9 @@ class Native:
         self.n_parameters = self.c.configure()
         return self.n_parameters
 
-    def set_recipe(self, seed=1, n_train=8, batch_size=8, n_steps=100, by_sgd=0, random_changes=0, affine=1.0, **floats):
+    def set_recipe(
+        self, seed=1, n_train=8, batch_size=8, n_steps=100, by_sgd=0, random_changes=0, affine=1.0, **floats
+    ):
         """How to train."""
         values = dict(lr=1e-3, weight_decay=0.0, label_smoothing=0.0, warm_up=-1.0, clip=0.0) | floats
         self.table("recipe", 6, real=np.int32)[:] = [n_train, batch_size, n_steps, by_sgd, seed, random_changes]
