@@ -104,6 +104,11 @@ function build(model, box) {
   box.append(note(HINT), settings.el, cost, buttons.el, facts, ...views.map(({ el }) => el));
   checkSettings(model, lab);
   runner.reset();
+  addEventListener("hashchange", () => {
+    if (!box.isConnected) return;
+    tell(readAddress(model, lab) || "These are the settings of the link; press Train.");
+    box.scrollIntoView();
+  });
 
   function draw() {
     checkSettings(model, lab);

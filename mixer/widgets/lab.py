@@ -1,4 +1,4 @@
-"""TrainingLab: a Mixer that is trained in the page, as fast as the browser can, from settings that the reader chooses."""
+"""TrainingLab: a Mixer that is trained in the page, from settings that the reader chooses."""
 
 from dataclasses import fields
 
@@ -149,7 +149,7 @@ class TrainingLab(LiveFigure):
         _, H, W = self.shape
         n = min(40, self.counts[0])
         images = np.frombuffer(self.images, np.uint8)[: n * self.shape[0] * H * W].reshape(n, -1, H, W)[:, 0]
-        words = f"{n} of the {self.counts[0]:,} training images of {self.data_name}; where scripts run, a Mixer learns them."
+        words = f"{n} of the {self.counts[0]:,} training images of {self.data_name}, from which a Mixer learns."
         return sheet(images.astype(np.float32) / 255, 10), words
 
 

@@ -65,7 +65,7 @@ export const firstProblem = (lab, settings) =>
 export function configOf({ shape: [C, H, W], names }, settings) {
   const { patch_size, n_layers, n_channel, n_hidden, norm, token_mixing, channel_mixing } = settings;
   const sizes = { n_image_channel: C, image_size: [H, W], n_output: names.length };
-  const hidden = { n_hidden_token: n_hidden, n_hidden_channel: n_hidden };
+  const hidden = { n_hidden, n_hidden_token: n_hidden, n_hidden_channel: n_hidden };
   const options = { norm, token_mixing, channel_mixing, gelu: "erf", eps: 1e-5 };
   return { patch_size, n_layers, n_channel, ...sizes, ...hidden, ...options };
 }

@@ -13,7 +13,7 @@ DEAD = f"""{FIGURES}.filter(
 UNSET = """document.querySelectorAll("span.math, div.math").length
   - document.querySelectorAll("mjx-container").length"""
 CONTROLS = """Object.assign(window, {
-  controls: [...document.querySelectorAll(".mx")].flatMap((figure) =>
+  controls: [...document.querySelectorAll(".mx:not(.mx-lab)")].flatMap((figure) =>
     [...figure.querySelectorAll("input:not([type=radio]), select, button")].map((control) => ({ figure, control }))),
   shown: %s,
 }).controls.length"""

@@ -14,10 +14,8 @@ import mixer
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "mixer/widgets/engine/engine.c"
 MIXINGS = list(mixer.TOKEN_MIXINGS)
-TABLES = (
-    "sizes recipe images labels pixel_order params grads patches logits probabilities pooled influence shares losses "
-    "stream hidden"
-).split()
+TABLES = ["sizes", "recipe", "images", "labels", "pixel_order", "params", "grads", "patches", "logits", "probabilities"]
+TABLES += ["pooled", "influence", "shares", "losses", "stream", "hidden"]
 
 
 def compiler(*arguments: str | Path) -> None:
@@ -50,7 +48,7 @@ class Native:
         """The number of parameters of a network."""
         size = config["image_size"]
         H, W = (size, size) if isinstance(size, int) else size
-        names = "n_channel n_hidden_token n_hidden_channel n_layers n_output".split()
+        names = ["n_channel", "n_hidden_token", "n_hidden_channel", "n_layers", "n_output"]
         self.table("sizes", 14, real=np.int32)[:] = [
             batch,
             config["n_image_channel"],

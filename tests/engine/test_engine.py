@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from mixer import TOKEN_MIXINGS, MLPMixer
 from mixer.recipe import lr_factor
 
-FIELDS = "image_size patch_size n_channel n_hidden_token n_hidden_channel n_layers n_output n_image_channel".split()
+HIDDEN = ["n_hidden_token", "n_hidden_channel"]
+FIELDS = ["image_size", "patch_size", "n_channel", *HIDDEN, "n_layers", "n_output", "n_image_channel"]
 SIZES = {
     "even": ((8, 8), 2, 12, 10, 7, 2, 3, 1),
     "odd, in colour": ((6, 4), 2, 5, 3, 9, 3, 4, 3),

@@ -1,0 +1,224 @@
+"""The laboratory in Chromium: a Mixer is trained in the page, and what the page says of it is so."""
+
+import json
+
+import pytest
+import torch
+
+from _extensions.chromium import Tab, settle, write_page
+from _extensions.firefox import started as firefox_started
+from mixer import TOKEN_MIXINGS, Split, evaluate, load_checkpoint, load_data
+from mixer.cli.options import BY_DATA_SET
+from mixer.data import DataSet, pixel_order
+from mixer.widgets import TrainingLab
+
+LOSSES = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+KEYS = ["epoch", *LOSSES, "lr", "seconds", "images_per_second"]
+MODEL = "document.querySelector('.mixer-figure').model"
+STANDS = f"{MODEL}.get('running') === false && document.querySelector('[role=status]').innerText.match(/%s/)"
+WEIGHTS = f"Array.from(new Uint8Array({MODEL}.get('weights').buffer))"
+NO_WORKER = "window.Worker = class { constructor() { throw new Error('none'); } };"
+SMALL = dict(n_layers=1, n_channel=8, n_hidden=8, n_epochs=2)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return load_data("digits")
+
+
+def opened(tab, tmp_path, lab):
+    return tab.open(write_page(tmp_path / "page.html", lab))
+
+
+def train(page, words="Finished"):
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.wait_for_function(STANDS % words)
+
+
+def trained(page, lab):
+    """The model that a page has trained, as a kernel would have it."""
+    lab.settings = page.evaluate(f"{MODEL}.get('settings')")
+    lab.weights = bytes(page.evaluate(WEIGHTS))
+    return lab.model()
+
+
+def test_it_trains_and_says_what_is_so(tab, tmp_path, digits):
+    lab = TrainingLab(digits, n_epochs=5)
+    page = opened(tab, tmp_path, lab)
+    train(page)
+    history = page.evaluate(f"{MODEL}.get('history')")
+    assert [list(record) for record in history] == [KEYS] * 5
+    assert [record["epoch"] for record in history] == [1, 2, 3, 4, 5]
+    assert history[-1]["train_loss"] < 0.3 * history[0]["train_loss"]
+    model = trained(page, lab)
+    found = evaluate(model, digits, digits.validation)
+    assert found["accuracy"] == pytest.approx(history[-1]["validation_accuracy"], abs=1e-6)
+    assert found["loss"] == pytest.approx(history[-1]["validation_loss"], rel=1e-4)
+    test = evaluate(model, digits, digits.test)["accuracy"]
+    assert f"{test:.1%}".replace("%", " %") in page.locator("[role=status]").first.inner_text()
+    assert test > 0.9
+    assert f"{model.n_parameters:,} parameters" in page.locator(".mx-lab").inner_text()
+
+
+@pytest.mark.parametrize("shuffle", ["patches", "global"])
+def test_shuffled_pixels_have_the_order_of_the_package(tab, tmp_path, digits, shuffle):
+    lab = TrainingLab(digits, shuffle=shuffle, **SMALL)
+    page = opened(tab, tmp_path, lab)
+    train(page)
+    loss = page.evaluate(f"{MODEL}.get('history')")[-1]["validation_loss"]
+    shuffled = digits.shuffled(shuffle, 2)
+    assert evaluate(trained(page, lab), shuffled, shuffled.validation)["loss"] == pytest.approx(loss, rel=1e-4)
+    assert (pixel_order(shuffle, (8, 8), 2) != torch.arange(64)).any()
+
+
+@pytest.mark.parametrize("token_mixing", TOKEN_MIXINGS)
+def test_every_token_mixing_learns_what_python_reads(tab, tmp_path, digits, token_mixing):
+    lab = TrainingLab(digits, token_mixing=token_mixing, channel_mixing="mlp", affine=1.0, **SMALL)
+    page = opened(tab, tmp_path, lab)
+    train(page)
+    record = page.evaluate(f"{MODEL}.get('history')")[-1]
+    found = evaluate(trained(page, lab), digits, digits.validation)
+    assert found["loss"] == pytest.approx(record["validation_loss"], rel=1e-4)
+
+
+def test_a_run_replays_bit_for_bit_everywhere(browser, tmp_path_factory, tmp_path, digits):
+    """In a worker, without one, in pieces, and in another browser."""
+    lab = TrainingLab(digits, affine=1.0, warm_up=0.1, weight_decay=0.1, label_smoothing=0.1, **SMALL)
+    page_file = write_page(tmp_path / "page.html", lab)
+    runs = []
+    for script in ("", NO_WORKER):
+        tab = Tab(browser)
+        tab.page.add_init_script(script)
+        page = tab.open(page_file)
+        for _ in range(3):  # three single steps first
+            step = page.evaluate(f"{MODEL}.get('step')")
+            page.get_by_role("button", name="Step").click()
+            page.wait_for_function(f"{MODEL}.get('step') === {step + 1} && !{MODEL}.get('running')")
+        train(page)
+        runs.append(page.evaluate(WEIGHTS))
+        assert tab.problems == []
+        page.close()
+    with firefox_started(tmp_path_factory.mktemp("profile")) as firefox:
+        firefox.open(page_file)
+        firefox.evaluate(f"void {MODEL}.set('running', true)")
+        firefox.wait_for(STANDS % "Finished")
+        runs.append(json.loads(firefox.evaluate(f"JSON.stringify({WEIGHTS})")))
+        assert firefox.problems == []
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_the_time_bar_shows_an_earlier_moment(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL))
+    train(page)
+    settle(page)
+    sheet = page.locator(".mx-layers canvas").first
+    last = sheet.evaluate("(canvas) => canvas.toDataURL()")
+    bar = page.get_by_role("slider", name="Epoch")
+    bar.press("ArrowLeft")
+    page.wait_for_function("(last) => document.querySelector('.mx-layers canvas').toDataURL() !== last", arg=last)
+    bar.press("ArrowRight")
+    page.wait_for_function("(last) => document.querySelector('.mx-layers canvas').toDataURL() === last", arg=last)
+
+
+def test_a_checkpoint_goes_out_and_comes_back(tab, tmp_path, digits):
+    lab = TrainingLab(digits, token_mixing="kronecker", **SMALL)
+    page = opened(tab, tmp_path, lab)
+    train(page)
+    weights = page.evaluate(WEIGHTS)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download checkpoint").click()
+    path = tmp_path / "lab.safetensors"
+    download.value.save_as(path)
+    model, about = load_checkpoint(path)
+    assert about["class_names"] == digits.class_names and about["settings"]["seed"] == 1
+    assert all((a == b).all() for a, b in zip(model.parameters(), trained(page, lab).parameters(), strict=True))
+    page.get_by_label("Layers").fill("2")
+    page.get_by_label("Layers").press("Enter")
+    page.get_by_role("button", name="Reset").click()
+    page.get_by_label("Open a checkpoint").set_input_files(path)
+    page.wait_for_function("document.querySelector('[role=status]').innerText.includes('The weights are there')")
+    page.get_by_role("button", name="Step").click()
+    page.wait_for_function(f"{MODEL}.get('step') === 1 && !{MODEL}.get('running')")
+    after = page.evaluate(WEIGHTS)
+    assert len(after) == len(weights)
+    change = torch.frombuffer(bytearray(after), dtype=torch.float32)
+    change = change - torch.frombuffer(bytearray(weights), dtype=torch.float32)
+    assert 0 < change.abs().max() < 0.01  # one step of Adam from those weights
+
+
+def test_what_cannot_work_is_named_beside_its_control(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL))
+    field = page.get_by_label("Layers")
+    for wrong in ("0", "1e9", "", "2.5"):
+        field.fill(wrong)
+        field.press("Enter")
+        assert "Layers: give a whole number from 1 to 8." in page.locator(".mx-settings").inner_text()
+        assert page.evaluate(f"{MODEL}.get('settings').n_layers") == 1
+    field.fill("2")
+    field.press("Enter")
+    settle(page)
+    assert "give a whole number" not in page.locator(".mx-settings").inner_text()
+
+
+def test_a_loss_that_is_no_number_stops_with_the_sentence_of_the_command(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, optimiser="sgd", lr=100.0, **SMALL))
+    train(page, "the loss is no longer a number in epoch 1; choose a smaller lr")
+
+
+def test_the_address_holds_the_settings(browser, tmp_path, digits):
+    page_file = write_page(tmp_path / "page.html", TrainingLab(digits))
+    for text, words in (('{"n_layers": 3}', "Epoch 0.0"), ('{"n_layers": -1}', "Layers: give a"), ("x", "can be read")):
+        tab = Tab(browser)
+        page = tab.open(f"{page_file.as_uri()}#lab={text}")
+        assert words in page.locator("[role=status]").first.inner_text()
+        assert page.evaluate(f"{MODEL}.get('settings').n_layers") == (3 if "3" in text else 2)
+        assert tab.problems == []
+        page.close()
+
+
+def test_three_seeds_are_kept_beside_each_other(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL))
+    page.get_by_role("button", name="Train 3 seeds").click()
+    page.wait_for_function(f"{MODEL}.get('runs').length === 3 && !{MODEL}.get('running')")
+    runs = page.evaluate(f"{MODEL}.get('runs')")
+    assert [run["settings"]["seed"] for run in runs] == [1, 2, 3]
+    assert len({run["history"][-1]["train_loss"] for run in runs}) == 3
+    page.get_by_role("button", name="Remove run 2").click()
+    page.wait_for_function(f"{MODEL}.get('runs').length === 2")
+
+
+def test_the_command_is_one_that_train_takes(tab, tmp_path, digits):
+    from mixer.cli.options import Options
+
+    page = opened(tab, tmp_path, TrainingLab(digits, warm_up=0.1, affine=1.0, weight_decay=0.1))
+    words = page.locator(".mx-lab code").inner_text().split()
+    given = dict(zip((word.removeprefix("--") for word in words[2::2]), words[3::2], strict=True))
+    options = Options(**{name: value for name, value in given.items() if name in ("dataset", "norm", "token_mixing")})
+    assert given.keys() <= vars(options).keys()
+    assert BY_DATA_SET[given["dataset"]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (dict(patch_size=3), "choose patch_size"),
+        (dict(n_layers=99), "n_layers is 99; in a page it is a whole number from 1 to 8"),
+        (dict(optimiser="lion"), "optimiser is 'lion'; choose one of adam, sgd"),
+        (dict(depth=3), "depth is no setting; choose from patch_size"),
+        (dict(lr=-1.0), "lr is -1.0; it must be a positive number"),
+        (dict(token_mixing="attention"), "token_mixing is 'attention'"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(digits, settings, words):
+    with pytest.raises(ValueError, match=words):
+        TrainingLab(digits, **settings)
+
+
+def test_a_data_set_that_a_page_cannot_hold_is_refused(digits):
+    images = torch.zeros(10, 3, 224, 224, dtype=torch.uint8)
+    split = Split(images, torch.zeros(10, dtype=torch.int64))
+    data = DataSet("large", split, split, split, ["a", "b"], [0.5] * 3, [0.5] * 3, (3, 224, 224))
+    with pytest.raises(ValueError, match="the images of large are too many for a page"):
+        TrainingLab(data)
+    with pytest.raises(ValueError, match="there is no trained model of these settings yet"):
+        TrainingLab(digits).model()
