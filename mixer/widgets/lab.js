@@ -23,7 +23,9 @@ function readLab(model) {
   if (images.length !== n * size || labels.length !== n || labels.some((label) => label >= names.length)) throw wrong;
   const [mean, std, orders, limits] = ["mean", "std", "orders", "limits"].map((name) => model.get(name));
   const patchSizes = model.get("patch_sizes");
-  if (!areSizes(patchSizes, patchSizes?.length) || mean.length !== shape[0] || std.length !== shape[0]) throw wrong;
+  const divides = (P) => shape[1] % P === 0 && shape[2] % P === 0;
+  if (!areSizes(patchSizes, patchSizes?.length) || !patchSizes.every(divides)) throw wrong;
+  if (mean.length !== shape[0] || std.length !== shape[0]) throw wrong;
   const imageOf = (i) => images.subarray(i * size, (i + 1) * size);
   const dataName = model.get("data_name");
   return { shape, counts, names, images, labels, mean, std, orders, limits, patchSizes, imageOf, dataName };

@@ -124,9 +124,15 @@ function drawMaps(canvas, { maps, n, rows, columns }, dark) {
   });
 }
 
+const KINDS = {
+  mlp: "the input map of one hidden unit",
+  linear: "what one patch takes from all patches",
+  toeplitz: "the kernel of a layer, with a patch's weight for itself in the middle",
+};
+
 /** The maps of every layer. */
 export function makeMaps() {
-  const box = h("div", { class: "mx-layers" });
+  const [box, words] = [h("div", { class: "mx-layers" }), note()];
   let layers = [];
   const draw = ({ config, params, dark }) => {
     if (layers.length !== config.n_layers) {
@@ -134,6 +140,8 @@ export function makeMaps() {
       box.replaceChildren(...layers.map(({ heading, canvas }) => panel("", heading, canvas)));
     }
     const named = params && namedOf(config, params);
+    const what = KINDS[config.token_mixing] ?? KINDS.mlp;
+    say(words, `Each small picture is ${what}: red weights are positive, blue ones negative.`);
     layers.forEach(({ heading, canvas }, i) => {
       const found = named && mapsOf(config, named, i);
       canvas.hidden = !found;
@@ -145,8 +153,7 @@ export function makeMaps() {
       describe(canvas, `${found.n} maps of ${found.rows} by ${found.columns} weights of layer ${i}.`);
     });
   };
-  const words = "Each small picture is the input map of one hidden unit: red weights are positive, blue ones negative.";
-  return { el: panel("mx-wide", title("Token mixing, growing"), box, note(words)), draw };
+  return { el: panel("mx-wide", title("Token mixing, growing"), box, words), draw };
 }
 
 // ---------------------------------------------------------------------------------------------------- answers

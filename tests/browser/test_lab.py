@@ -222,3 +222,44 @@ def test_a_data_set_that_a_page_cannot_hold_is_refused(digits):
         TrainingLab(data)
     with pytest.raises(ValueError, match="there is no trained model of these settings yet"):
         TrainingLab(digits).model()
+
+
+def test_two_labs_on_one_page_do_not_disturb_each_other(tab, tmp_path, digits):
+    page = tab.open(write_page(tmp_path / "page.html", *[TrainingLab(digits, seed=seed, **SMALL) for seed in (1, 2)]))
+    models = "[...document.querySelectorAll('.mixer-figure')].map(({ model }) => model)"
+    for button in page.get_by_role("button", name="Train", exact=True).all():
+        button.click()
+    page.wait_for_function(f"{models}.every((model) => model.get('history').length === 2 && !model.get('running'))")
+    together = page.evaluate(f"{models}.map((model) => model.get('history')[1].train_loss)")
+    alone = opened(tab, tmp_path, TrainingLab(digits, seed=2, **SMALL))
+    train(alone)
+    assert together[1] == alone.evaluate(f"{MODEL}.get('history')[1].train_loss")
+    assert together[0] != together[1]
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (dict(counts=[1, 2, 3]), "its images are damaged or incomplete"),
+        (dict(counts=[1e8, 1, 1]), "its images are damaged or incomplete"),
+        (dict(shape=[1, 1e8, 6.4e-7]), "its images are damaged or incomplete"),
+        (dict(labels={"base64": "AA=="}), "its images are damaged or incomplete"),
+        (dict(class_names=["a", "b"]), "its images are damaged or incomplete"),
+        (dict(patch_sizes=[1e8]), "its images are damaged or incomplete"),
+        (dict(settings={}), "Patch size: choose 1, 2, 4, 8."),
+        (dict(settings=dict(n_layers=1e8)), "Patch size: choose 1, 2, 4, 8."),
+        (dict(engine={"base64": "AAAA"}), "this browser has no WebAssembly with SIMD"),
+    ],
+)
+def test_a_damaged_state_is_named(browser, tmp_path, digits, damage, words):
+    lab = TrainingLab(digits)
+    path = write_page(tmp_path / "page.html", lab)
+    text = path.read_text()
+    state = json.dumps({"state": lab.state(), "module": lab._esm, "css": lab._css}, sort_keys=True)
+    wrong = json.dumps({"state": {**lab.state(), **damage}, "module": lab._esm, "css": lab._css}, sort_keys=True)
+    assert state.replace("<", "\\u003c") in text
+    path.write_text(text.replace(state.replace("<", "\\u003c"), wrong.replace("<", "\\u003c")))
+    tab = Tab(browser)
+    page = tab.open(path)
+    page.wait_for_function("(words) => document.body.innerText.includes(words)", arg=words, timeout=5000)
+    page.close()
