@@ -42,7 +42,7 @@ class TrainingLab(LiveFigure):
     """A laboratory: settings, a run of training in the page, and everything that it learns, while it learns.
 
     Training is done by the engine in the page, in float32 on one core, with random numbers of its own; so the same
-    settings give the same run in every browser, and another one than `mixer.fit` gives.
+    settings give the same run in every browser, and another one than `mixer.training.fit` gives.
 
     Traits: `settings`, by the names of `MixerConfig` and `Recipe`, and n_train, shuffle and optimiser ("adam" or
     "sgd"); `running`, whether it trains; `step`, the steps taken; `history`, one record per epoch, as `Trainer` gives

@@ -27,7 +27,7 @@ def texts():
     """Every text file of the project: its path within, and what it says."""
     files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
     for path in [*ROOT.glob("*.*"), ROOT / "Makefile", *files]:
-        if path.is_file() and path.suffix not in (".safetensors", ".pyc"):
+        if path.is_file() and path.suffix not in (".safetensors", ".wasm", ".pyc"):
             yield path.relative_to(ROOT), path.read_text(encoding="utf-8")
 
 
