@@ -101,7 +101,7 @@ def pack(name: str, data_dir: Path) -> None:
     for seed in release.shipped:
         tensors, about = checkpoint.read(run_folder(name, seed) / CHECKPOINT)
         model, _ = checkpoint.load(run_folder(name, seed) / CHECKPOINT)
-        kept = ("data_set", "mean", "std", "class_names", "hardware", "torch", "seconds")
+        kept = ("data_set", "mean", "std", "class_names", "background", "hardware", "torch", "seconds")
         metadata = {key: about[key] for key in kept}
         metadata |= dict(data=release.data, shuffle=chosen["shuffle"], n_epochs=chosen["n_epochs"])
         metadata |= dict(command=f"python train.py {release.options} --seed {seed}", seed=seed, seeds=seeds)

@@ -25,7 +25,7 @@ from mixer.cli.folder import (
 )
 from mixer.cli.options import Options, resolve
 from mixer.cli.state import restore, state_of
-from mixer.config import MixerConfig
+from mixer.config import MixerConfig, check_same, kinds
 from mixer.devices import choose_device, hardware, join_processes, memory_of
 from mixer.model import MLPMixer
 from mixer.recipe import RECIPES
@@ -53,6 +53,21 @@ def check_memory(sizes: dict, batch_size: int, device: torch.device) -> None:
             f"a model of {n_parameters:,} parameters with {batch_size} images per step needs at least "
             f"{needed / 2**30:,.1f} GiB, and {device} has {there / 2**30:,.1f} GiB; choose smaller sizes"
         )
+
+
+def kept_weights(model: MLPMixer) -> dict[str, torch.Tensor]:
+    """The token-mixing weights of a model by name, in float16; a norm's are left out."""
+    weights = {name: weight for name, weight in model.state_dict().items() if ".token_mixing." in name}
+    return {name: weight.half() for name, weight in weights.items() if ".norm." not in name}
+
+
+def check_snapshots(snapshots: dict[int, dict], expected: dict, step: int) -> None:
+    """Raise ValueError unless stored snapshots are weights with these names and shapes, of steps up to this one."""
+    shapes = kinds(expected)
+    for taken, weights in snapshots.items():
+        if taken > step:
+            raise ValueError(f"there is a snapshot of step {taken}, but the run has come to step {step} only")
+        check_same(kinds(weights), {name: shapes.get(name, "left out") for name in weights})
 
 
 class Run:
@@ -102,6 +117,7 @@ class Run:
         trainer = Trainer(model, images, recipe, options.seed, options.device, options.precision, options.compile)
         if not self.is_new:
             restore(trainer, checkpoint.grouped(tensors), stored)
+            check_snapshots(self.snapshots, kept_weights(model), trainer.step)
         return trainer
 
     def train(self) -> int:
@@ -150,14 +166,10 @@ class Run:
         self.save()
 
     def take_snapshot(self) -> None:
-        """Keep the token-mixing weights of this step if it is one of N_SNAPSHOTS, which are closer at first.
-
-        A norm's are left out.
-        """
+        """Keep the token-mixing weights of this step if it is one of N_SNAPSHOTS, which are closer at first."""
         trainer, last = self.trainer, N_SNAPSHOTS - 1
         if trainer.step in {round(trainer.n_steps * (i / last) ** 2) for i in range(N_SNAPSHOTS)}:
-            weights = {name: w for name, w in trainer.model.state_dict().items() if ".token_mixing." in name}
-            self.snapshots[trainer.step] = {name: w.half() for name, w in weights.items() if ".norm." not in name}
+            self.snapshots[trainer.step] = kept_weights(trainer.model)
 
     def save(self) -> None:
         """Write the checkpoint, from which the model can be used and the run resumed.

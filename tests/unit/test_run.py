@@ -191,6 +191,7 @@ def assert_refused(say):
     return make
 
 
+MIXED = "layers.0.token_mixing.fc1.weight"
 TENSORS = {
     "another size": lambda extra: extra.update({"optimiser.1.0.exp_avg": torch.zeros(99)}),
     "one number short": lambda extra: extra.update({"optimiser.1.0.exp_avg": extra["optimiser.1.0.exp_avg"][:-1]}),
@@ -204,6 +205,11 @@ TENSORS = {
     "another learner": lambda extra: extra.update({"learner.output.linear.bias": torch.zeros(3)}),
     "sums of another size": lambda extra: extra.update({"sums": torch.zeros(3)}),
     "no sums": lambda extra: extra.pop("sums"),
+    "a snapshot of another size": lambda extra: extra.update({f"snapshot.0.{MIXED}": torch.zeros(2, 2).half()}),
+    "a snapshot of an unknown weight": lambda extra: extra.update({"snapshot.0.layers.9.x": torch.zeros(2).half()}),
+    "a snapshot of a later step": lambda extra: extra.update(
+        {f"snapshot.999.{MIXED}": extra[f"snapshot.0.{MIXED}"].clone()}
+    ),
 }
 
 
