@@ -17,6 +17,7 @@ from mixer.model import (
     PerPatchMLP,
     TokenMixingMLP,
 )
+from mixer.pretrained import load_pretrained
 from mixer.pretrained import shipped as shipped_weights
 from mixer.recipe import RECIPES
 from mixer.regularisation import augment, seeded
@@ -45,6 +46,7 @@ __all__ = [
     "from_convolution",
     "load_checkpoint",
     "load_data",
+    "load_pretrained",
     "predict",
     "save_checkpoint",
     "seeded",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixer import checkpoint
 from mixer.checkpoint import assembled
 from mixer.config import MixerConfig, check_positive, patch_grid
 from mixer.model import MLPMixer
@@ -53,6 +54,15 @@ def shipped(name: str) -> Path:
     if name not in names:
         raise ValueError(f"weights {name!r} are not shipped; choose one of {', '.join(names)}")
     return path
+
+
+def load_pretrained(name: str) -> tuple[MLPMixer, dict]:
+    """A model that comes with the package, by name, and its metadata, as `mixer.checkpoint.load` gives them.
+
+    Raises:
+        ValueError: no weights of this name are shipped.
+    """
+    return checkpoint.load(shipped(name))
 
 
 def from_timm(weights: dict, gelu: str = "erf", n_output: int | None = None, image_size=None) -> MLPMixer:

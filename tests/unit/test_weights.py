@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mixer import checkpoint, data, evaluate, load_checkpoint, pretrained, shipped_weights
+from mixer import checkpoint, data, evaluate, load_checkpoint, load_pretrained, pretrained, shipped_weights
 from mixer.cli import release
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,9 @@ def images(request):
 
 def test_it_is_small_and_complete(path):
     assert path.stat().st_size <= 1_000_000
-    model, about = load_checkpoint(shipped_weights(path.stem))
+    model, about = load_pretrained(path.stem)
+    other, _ = load_checkpoint(shipped_weights(path.stem))
+    assert all((a == b).all() for a, b in zip(model.parameters(), other.parameters(), strict=True))
     snapshots = checkpoint.snapshots(checkpoint.read(path)[0])
     assert len(snapshots) >= 10
     state = model.state_dict()
