@@ -62,7 +62,7 @@ def reads_as(kind: Callable | tuple, value: object) -> bool:
     if kind is bool:
         return type(value) is bool
     try:
-        return kind(str(value)) == value or value != value  # nan is a float; the recipe refuses it
+        return kind(str(value)) == value or (kind is float and value != value)  # the recipe refuses nan
     except (ValueError, argparse.ArgumentTypeError):
         return False
 
@@ -184,13 +184,14 @@ def resolve(given: dict, stored: dict) -> Options:
     free = {one.name for one in fields(Options) if one.metadata["free"]}
     if stored:  # a run that does not name a way of mixing is from before there were others
         stored = dict(token_mixing="mlp", channel_mixing="mlp") | stored
+    if unknown := stored.keys() - {one.name for one in fields(Options)}:
+        raise ValueError(f"the run to resume has options that are not known here: {', '.join(sorted(unknown))}")
+    Options(**stored)  # each is a value that it can be
     for name, value in given.items():
         lowered = name == "lr" and name in stored and value < stored[name]  # as a run that diverged needs it
         if name in stored and name not in free and stored[name] != value and not lowered:
             raise ValueError(
                 f"--{name} is {value}, but the run to resume has {stored[name]}; leave it out or start a new run"
             )
-    if unknown := stored.keys() - {one.name for one in fields(Options)}:
-        raise ValueError(f"the run to resume has options that are not known here: {', '.join(sorted(unknown))}")
     known = {name: value for name, value in {**stored, **given}.items() if value is not None}
     return Options(**{**BY_DATA_SET.get(known.get("dataset", "digits"), {}), **known})

@@ -234,8 +234,10 @@ def test_a_field_of_the_state_that_does_not_fit_is_refused(finished, tmp_path, c
     assert_refused(finished, tmp_path, capsys, change=lambda about: about.update({name: value}))
 
 
+NAN = float("nan")
 OPTIONS = dict(n_layers=[0, 2, "1", 1.0], n_hidden=[9], patch_size=[3], norm=["rows"], shuffle=["x"], lr=["a", -1])
-OPTIONS |= dict(batch_size=[0, 2**40], recipe=["best"], seed=[-1, "1"], device=[3], compile=[1], unknown=[1])
+OPTIONS |= dict(batch_size=[0, 2**40], recipe=["best"], seed=[-1, "1"], device=[3, NAN], compile=[1], unknown=[1])
+OPTIONS |= dict(dataset=[[], {}, 3, "x"], data_dir=[NAN, []], num_threads=[NAN, "2"], lr=["a", -1, [], NAN])
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in OPTIONS.items() for value in values])
