@@ -1,5 +1,6 @@
 // MixerFlow: a whole Mixer that runs in the page, from the digit that the reader draws to the probability of each class.
 
+import { makeBars } from "./bars.js";
 import { makeBoard } from "./board.js";
 import {
   areSizes,
@@ -133,21 +134,10 @@ function agree(model, mixer, before) {
 }
 
 /** A bar for the probability of each class. */
-function makeBars({ names }) {
-  const heading = title();
-  const bars = names.map((name) => {
-    const [bar, number] = [h("div"), h("span")];
-    return { bar, number, el: h("li", {}, h("span", {}, name), h("div", {}, bar), number) };
-  });
-  const draw = ({ image, results, best }) => {
-    say(heading, image.some((value) => value) ? `The model says: ${names[best]}` : "Nothing is drawn yet");
-    bars.forEach(({ bar, number, el }, i) => {
-      bar.style.width = `${100 * results.probabilities[i]}%`;
-      say(number, percent(results.probabilities[i]));
-      el.classList.toggle("mx-best", i === best);
-    });
-  };
-  return { el: h("div", {}, heading, h("ul", { class: "mx-bars" }, ...bars.map(({ el }) => el))), draw };
+function makeAnswer({ names }) {
+  const { el, draw } = makeBars(names);
+  const said = ({ image, best }) => (image.some(Boolean) ? `The model says: ${names[best]}` : "Nothing is drawn yet");
+  return { el, draw: (scene) => draw(said(scene), scene.results.probabilities, scene.best) };
 }
 
 /** The stored images to choose from: radio buttons, each with a picture. */
@@ -243,7 +233,7 @@ function makeScene(model, mixer, run, example) {
 function build(model, box) {
   const mixer = readMixer(model);
   const run = makeRun(model, mixer);
-  const [board, bars, gallery] = [makeBoard(model, mixer), makeBars(mixer), makeGallery(model, mixer)];
+  const [board, bars, gallery] = [makeBoard(model, mixer), makeAnswer(mixer), makeGallery(model, mixer)];
   const [strip, inside, legend] = [makeStrip(model, mixer), makeLayer(model, mixer), makeLegend()];
   const facts = statusLine();
   const top = row(board.el, panel("mx-answer", bars.el, gallery.el));

@@ -32,9 +32,8 @@ function readLab(model) {
 }
 
 /** The buttons of a run. `seeds` trains with so many seeds, one after the other. */
-function makeButtons(model, runner, seeds) {
+function makeButtons(model, runner, reset, seeds) {
   const train = button("Train", () => put(model, "running", !model.get("running")));
-  const reset = button("Reset", () => runner.reset());
   const step = button("Step", () => runner.go(1));
   const newSeed = button("New seed", () => addSeed(model));
   const draw = () => say(train, model.get("running") ? "Pause" : "Train");
@@ -43,7 +42,7 @@ function makeButtons(model, runner, seeds) {
     { class: "mx-row mx-buttons" },
     train,
     step,
-    reset,
+    button("Reset", reset),
     newSeed,
     button("Train 3 seeds", () => seeds(3)),
   );
@@ -55,26 +54,12 @@ function addSeed(model) {
   put(model, "settings", { ...settings, seed: (settings.seed % 1e6) + 1 });
 }
 
-/** Calls of `draw` at the next frame, for what no trait tells. */
-function makeLater(box, draw, end) {
-  let frame = 0;
-  const attempt = () => {
-    frame = 0;
-    if (box.isConnected) draw();
-    else end();
-  };
-  return () => {
-    frame ||= requestAnimationFrame(attempt);
-  };
-}
-
 /** All parts of the figure, and what happens when a run ends. */
 function assemble(model, lab, tell, later) {
   let nSeeds = 0;
-  const next = () => {
-    if (!nSeeds) return;
-    compare.keep();
-    nSeeds -= 1;
+  const next = (isFinished) => {
+    if (nSeeds && isFinished) compare.keep();
+    nSeeds = isFinished ? Math.max(0, nSeeds - 1) : 0;
     if (!nSeeds) return;
     addSeed(model);
     put(model, "running", true);
@@ -85,20 +70,23 @@ function assemble(model, lab, tell, later) {
     nSeeds = n;
     runner.go();
   };
-  const buttons = makeButtons(model, runner, seeds);
+  const reset = () => {
+    nSeeds = 0;
+    runner.reset();
+  };
+  const buttons = makeButtons(model, runner, reset, seeds);
   const reader = lab.shape[0] === 1 ? [makeReader(model, lab)] : [];
   const views = [makeCurves((epoch) => runner.moveTo(epoch)), makeMaps(), makeAnswers(lab), ...reader];
   return { runner, buttons, views: [...views, compare, makeShare(model, lab, runner, tell)] };
 }
 
-function build(model, box) {
+function build(model, box, later) {
   const lab = readLab(model);
   let words = readAddress(model, lab);
   const tell = (text) => {
     words = text;
     later();
   };
-  const later = makeLater(box, () => draw(), () => runner.port.end()); // prettier-ignore
   const settings = makeSettings(model, lab);
   const { runner, buttons, views } = assemble(model, lab, tell, later);
   const [cost, facts] = [note(), statusLine()];
@@ -112,7 +100,8 @@ function build(model, box) {
     box.scrollIntoView();
   });
 
-  function draw() {
+  return () => {
+    if (!box.isConnected) return runner.port.end();
     checkSettings(model, lab);
     runner.follow();
     const { history, config, order, epoch } = runner;
@@ -125,8 +114,7 @@ function build(model, box) {
     const differs = runner.settings === now.settings ? "" : " The settings have changed: Train begins a new run.";
     say(facts, `${words || runner.words || done}${differs}`);
     if (model.get("running")) words = "";
-  }
-  return draw;
+  };
 }
 
 /** An error, if the settings cannot be: a kernel checks them too, a damaged page does not. */

@@ -105,7 +105,6 @@ class TrainingLab(LiveFigure):
     def _check_settings(self, proposal) -> dict:
         """The settings in full."""
         settings = {**SETTINGS, **(self.settings or {}), **proposal.value}
-        settings["n_train"] = min(settings["n_train"], self._n_train)
         if unknown := settings.keys() - SETTINGS.keys():
             raise ValueError(f"{', '.join(sorted(unknown))} is no setting; choose from {', '.join(SETTINGS)}")
         for name, choices in (("shuffle", SHUFFLES), ("optimiser", OPTIMISERS)):
@@ -113,6 +112,8 @@ class TrainingLab(LiveFigure):
                 raise ValueError(f"{name} is {settings[name]!r}; choose one of {', '.join(choices)}")
         self._config(settings)
         Recipe(**{one.name: settings[one.name] for one in fields(Recipe) if one.name in settings})
+        if settings["n_train"] == SETTINGS["n_train"]:  # all that there are
+            settings["n_train"] = self._n_train
         for name, most in (LIMITS | {"n_train": self._n_train}).items():
             if not isinstance(settings[name], int) or not 1 <= settings[name] <= most:
                 raise ValueError(f"{name} is {settings[name]!r}; in a page it is a whole number from 1 to {most:,}")

@@ -150,7 +150,7 @@ function wordsOf(error) {
 
 /**
  * Run `build`, which fills a box in `el` and returns its `draw`, and call `draw` again when a trait or the theme
- * changes, at most once a frame. Returns what ends it, as anywidget expects. An error shows as a sentence in the box.
+ * changes, or `build` calls its third argument, at most once a frame. Returns what ends it, as anywidget expects. An error shows as a sentence in the box.
  */
 export function live({ model, el }, traits, build) {
   const box = h("div", { class: "mx" });
@@ -182,7 +182,7 @@ export function live({ model, el }, traits, build) {
     endTheme();
   };
   attempt(() => {
-    draw = build(model, box);
+    draw = build(model, box, later);
     draw();
     events.forEach((event) => model.on(event, later));
   });

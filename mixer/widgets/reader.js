@@ -1,30 +1,12 @@
 // A drawing in the laboratory, read by the model of the moment that is shown.
 
+import { makeBars } from "./bars.js";
 import { makeBoard } from "./board.js";
 import { Engine } from "./engine.js";
-import { bytes } from "./numerics.js";
-import { h, panel, row, say, title } from "./page.js";
+import { bytes, highest } from "./numerics.js";
+import { panel, row } from "./page.js";
 
 const ASK = "Draw, and it is read";
-
-/** A bar for each class. Returns { el, draw }, and draw takes the probabilities, or nothing. */
-function makeBars(names) {
-  const heading = title(ASK);
-  const bars = names.map((name) => {
-    const [bar, number] = [h("div"), h("span")];
-    return { bar, number, el: h("li", {}, h("span", {}, name), h("div", {}, bar), number) };
-  });
-  const draw = (shares) => {
-    const best = shares?.indexOf(shares.reduce((a, b) => Math.max(a, b)));
-    say(heading, shares ? `The model of this moment says: ${names[best]}` : ASK);
-    bars.forEach(({ bar, number, el }, i) => {
-      bar.style.width = shares ? `${100 * shares[i]}%` : "0";
-      say(number, shares ? `${(100 * shares[i]).toFixed(1)} %` : "");
-      el.classList.toggle("mx-best", i === best);
-    });
-  };
-  return { el: panel("mx-answer", heading, h("ul", { class: "mx-bars" }, ...bars.map(({ el }) => el))), draw };
-}
 
 /** A board, and what the model of the moment says of the drawing on it; for grey images. */
 export function makeReader(model, lab) {
@@ -49,14 +31,16 @@ export function makeReader(model, lab) {
     frame.style.setProperty("--rows", H / scene.config.patch_size);
     frame.style.setProperty("--columns", W / scene.config.patch_size);
     board.draw({ image, what: image.some(Boolean) ? "a drawing" : "nothing" });
-    if (!engine || !scene.params || !image.some(Boolean)) return bars.draw();
+    if (!engine || !scene.params || !image.some(Boolean)) return bars.draw(ASK);
     engine.configure(scene.config, 1);
     engine.setImages(image, [0], scene.order);
     engine.setRecipe({}, lab);
     engine.params.set(scene.params);
     engine.calls.run_one(0);
-    bars.draw(engine.view(Float32Array, "probabilities", lab.names.length));
+    const shares = engine.view(Float32Array, "probabilities", lab.names.length);
+    const best = shares.indexOf(highest(shares));
+    bars.draw(`The model of this moment says: ${lab.names[best]}`, shares, best);
   }
   start().catch(() => {}); // the run names what is wrong with the engine
-  return { el: row(board.el, bars.el), draw };
+  return { el: row(board.el, panel("mx-answer", bars.el)), draw };
 }

@@ -7,7 +7,7 @@ import { configOf } from "./settings.js";
 
 const MOST_BYTES = 200e6; // of weights that are kept, one set for each epoch; of more, every second set goes
 
-/** A run of training and its history. `changed` is called when there is something new, `ended` when a run is over. */
+/** A run of training and its history. `changed` is called when there is something new, `ended` when a run has finished or failed. */
 export class Runner {
   constructor(model, lab, changed, ended) {
     Object.assign(this, {
@@ -43,15 +43,16 @@ export class Runner {
   /** Train so many steps; a run of other settings, or one that is over, begins anew. */
   go(steps = 1e9) {
     if (this.settings !== this.model.get("settings") || this.isFinished || this.words) this.reset();
-    Object.assign(this, { isLive: true, isBusy: true });
-    if (steps > 1) put(this.model, "running", true);
+    Object.assign(this, { isLive: true, isBusy: true, isSingle: steps === 1 });
+    if (!this.isSingle) put(this.model, "running", true);
     this.port.post({ kind: "run", steps });
   }
 
   /** Do what the trait `running` says, which a button or a kernel may have set. */
   follow() {
-    if (this.model.get("running") && !this.isBusy) this.go();
-    if (!this.model.get("running") && this.isBusy) this.port.post({ kind: "pause" });
+    const isWanted = this.model.get("running");
+    if (isWanted && (!this.isBusy || this.isSingle)) this.go();
+    if (!isWanted && this.isBusy && !this.isSingle) this.port.post({ kind: "pause" });
   }
 
   hear(message) {
@@ -77,8 +78,8 @@ export class Runner {
     if (this.result) {
       const share = (100 * this.result.test_accuracy).toFixed(1);
       this.words = `Finished: ${share} % of the test images are answered rightly.`;
-      this.ended();
     }
+    if (this.words) this.ended(Boolean(this.result));
   }
 
   keep(snapshot) {

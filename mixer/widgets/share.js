@@ -12,7 +12,9 @@ export function readAddress(model, lab) {
   try {
     const before = model.get("settings");
     const found = JSON.parse(decodeURIComponent(location.hash.slice(MARK.length)));
-    const settings = Object.fromEntries(Object.entries(before).map(([name, value]) => [name, found[name] ?? value]));
+    const settings = Object.fromEntries(
+      Object.entries(before).map(([name, value]) => [name, name in found ? found[name] : value]),
+    );
     const problem = firstProblem(lab, settings);
     if (problem) return `The address holds a setting that cannot be. ${problem}`;
     put(model, "settings", settings);

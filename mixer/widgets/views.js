@@ -2,7 +2,7 @@
 
 import { colour, describe, drawImage, drawMap, drawPixels, picture } from "./canvas.js";
 import { tensorsOf, WITH_HIDDEN } from "./engine.js";
-import { largest, product, sizesOf } from "./numerics.js";
+import { highest, largest, product, sizesOf } from "./numerics.js";
 import { h, note, panel, percent, row, say, slider, title } from "./page.js";
 
 const WIDTH = 320; // of a chart, in units of its own
@@ -162,7 +162,7 @@ export function makeMaps() {
 function answersOf({ labels, counts }, shares, K) {
   return Array.from({ length: counts[1] }, (_, i) => {
     const own = shares.subarray(i * K, (i + 1) * K);
-    const answer = own.indexOf(own.reduce((a, b) => Math.max(a, b)));
+    const answer = own.indexOf(highest(own));
     return { i, label: labels[counts[0] + i], answer, share: own[answer] };
   });
 }

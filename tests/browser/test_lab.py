@@ -263,3 +263,29 @@ def test_a_damaged_state_is_named(browser, tmp_path, digits, damage, words):
     page = tab.open(path)
     page.wait_for_function("(words) => document.body.innerText.includes(words)", arg=words, timeout=5000)
     page.close()
+
+
+def test_reset_ends_the_training_of_several_seeds(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL | dict(n_epochs=200)))
+    page.get_by_role("button", name="Train 3 seeds").click()
+    page.wait_for_function(f"{MODEL}.get('history').length > 0")
+    page.get_by_role("button", name="Reset").click()
+    page.get_by_label("Epochs", exact=True).fill("2")
+    page.get_by_label("Epochs", exact=True).press("Enter")
+    train(page)
+    settle(page)
+    assert page.evaluate(f"[{MODEL}.get('runs').length, {MODEL}.get('running')]") == [0, False]
+
+
+def test_a_pause_keeps_the_run_and_train_goes_on(tab, tmp_path, digits):
+    lab = TrainingLab(digits, **SMALL | dict(n_epochs=40))
+    page = opened(tab, tmp_path, lab)
+    button = page.locator(".mx-buttons button").first
+    button.click()
+    page.wait_for_function(f"{MODEL}.get('step') > 5")
+    button.click()
+    page.wait_for_function(
+        f"!{MODEL}.get('running') && document.querySelector('.mx-buttons button').innerText === 'Train'"
+    )
+    train(page)
+    assert page.evaluate(f"{MODEL}.get('history').map(({{ epoch }}) => epoch)") == list(range(1, 41))
