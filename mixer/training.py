@@ -105,6 +105,7 @@ class Trainer:
         self.optimisers = make_optimisers(self.learner, recipe, fused=self.device.type in ("cpu", "cuda"))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.rank, self.n_processes = rank_and_count()
+        self.all_sums = torch.zeros(self.n_processes, 2, device=self.device)  # of each process, when last gathered
         self.network = self.learner if self.n_processes == 1 else nn.parallel.DistributedDataParallel(self.learner)
         if compile:
             self.network = torch.compile(self.network)
@@ -186,15 +187,21 @@ class Trainer:
             self.stop = bool(flag.item())
         return self.stop
 
+    def gather_sums(self) -> None:
+        """Collect the sums of all processes in `all_sums`."""
+        if self.n_processes > 1:
+            torch.distributed.all_gather(list(self.all_sums), self.sums)
+        else:
+            self.all_sums = self.sums[None].clone()
+
     def __iter__(self) -> Iterator[dict[str, float]]:
         n_train = len(self.data.train)
         while not self.finished and not self.stop:
             epoch, start = self.epoch + 1, time.perf_counter()
             n_before = self.step % self.steps_per_epoch * self.recipe.batch_size
             self.train_epoch()
-            if self.n_processes > 1:  # also in the middle of an epoch, so that the first one can save the whole
-                torch.distributed.all_reduce(self.sums)
-            loss, n_correct = self.sums.tolist()  # waits for the device
+            self.gather_sums()  # also in the middle of an epoch, so that the first process can save them
+            loss, n_correct = self.all_sums.sum(dim=0).tolist()  # waits for the device
             seconds = time.perf_counter() - start
             self.seconds += seconds
             if self.epoch < epoch:

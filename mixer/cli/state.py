@@ -15,7 +15,7 @@ Groups = dict[str, dict[str, Tensor]]  # tensors by group and name
 
 def state_of(trainer: Trainer) -> tuple[Groups, dict]:
     """What resuming needs: the tensors "model", "sums", "optimiser" and perhaps "learner", and numbers."""
-    groups = {"model": trainer.model.state_dict(), "sums": {"": trainer.sums}, "optimiser": {}}
+    groups = {"model": trainer.model.state_dict(), "sums": {"": trainer.all_sums}, "optimiser": {}}
     if trainer.learner is not trainer.model:
         groups["learner"] = trainer.learner.state_dict()
     for k, optimiser in enumerate(trainer.optimisers):
@@ -31,6 +31,7 @@ def restore(trainer: Trainer, groups: Groups, numbers: dict) -> None:
         ValueError: it is not the state of such a run; the trainer is unchanged then.
     """
     check_numbers(numbers)
+    groups = {**groups, "sums": {name: spread(t, trainer.n_processes) for name, t in groups.get("sums", {}).items()}}
     check_tensors(groups, expected_state(trainer, numbers["step"]))
     trainer.model.load_state_dict(groups["model"])
     trainer.learner.load_state_dict(groups.get("learner", groups["model"]))
@@ -42,8 +43,23 @@ def restore(trainer: Trainer, groups: Groups, numbers: dict) -> None:
         optimiser.load_state_dict(state)
     if numbers["scaler"]:  # empty after steps in another precision than fp16, which need no scale
         trainer.scaler.load_state_dict(numbers["scaler"])
-    trainer.sums = groups["sums"][""].to(trainer.device) * (trainer.rank == 0)  # of all processes together
+    trainer.all_sums = groups["sums"][""].to(trainer.device)
+    trainer.sums = trainer.all_sums[trainer.rank].clone()
     trainer.step, trainer.seconds = numbers["step"], numbers["seconds"]
+
+
+def spread(sums: Tensor, n_processes: int) -> Tensor:
+    """The sums of each process [n_processes, 2]; where others were stored, the first process gets them all.
+
+    Stored are those of each process [n, 2], or by earlier versions of all together [2]; other shapes stay as they are.
+    """
+    if sums.shape == (2,):
+        sums = sums[None]  # [1, 2]
+    if sums.dim() != 2 or sums.shape[1] != 2 or len(sums) == n_processes:
+        return sums
+    whole = sums.new_zeros(n_processes, 2)
+    whole[0] = sums.sum(dim=0)
+    return whole
 
 
 def expected_state(trainer: Trainer, step: int) -> Groups:
