@@ -87,30 +87,24 @@ static void norm_backward(Norm *norm) {
     }
 }
 
-// Up to four numbers from an address, and back to it.
-static vec load_some(const real *p, int n) {
-    vec x = splat(0);
-    if (n == 4) return load(p);
-    for (int i = 0; i < n; i++) x[i] = p[i];
-    return x;
-}
-static void store_some(real *p, vec x, int n) {
-    if (n == 4) store(p, x);
-    for (int i = 0; i < n && n < 4; i++) p[i] = x[i];
+// out [n_rows, n] = x plus a bias for each row, or for each column.
+static void add_bias(real *out, const real *x, const real *bias, int n_rows, int n, int bias_of_row) {
+    for (int r = 0; r < n_rows; r++, out += n, x += n) {
+        int c = 0;
+        for (; c + 4 <= n; c += 4) store(out + c, load(x + c) + (bias_of_row ? splat(bias[r]) : load(bias + c)));
+        for (; c < n; c++) out[c] = x[c] + bias[bias_of_row ? r : c];
+    }
 }
 
-// Bias and GELU of a table [n_rows, n]: a bias for each row, or for each column.
+// Bias and GELU of a table [n_rows, n]: a bias for each row, or for each column. Behind each table is room for a `wide`.
 static void activate(Mlp *mlp, int n_rows, int n, int bias_of_row) {
-    const real *bias = params + mlp->bias1;
     int has_gelu = !(bias_of_row && size.token_mixing == LOW_RANK);
-    for (int r = 0; r < n_rows; r++)
-        for (int c = 0; c < n; c += 4) {
-            int at = r * n + c, width = min(4, n - c);
-            vec x = load_some(mlp->hidden + at, width), slope = splat(1);
-            x += bias_of_row ? splat(bias[r]) : load_some(bias + c, width);
-            if (has_gelu) x = gelu_of(x, size.gelu_by_tanh, &slope);
-            store_some(mlp->hidden + at, x, width), store_some(mlp->slope + at, slope, width);
-        }
+    add_bias(mlp->hidden, mlp->hidden, params + mlp->bias1, n_rows, n, bias_of_row);
+    for (int i = 0; i < n_rows * n; i += 8) {
+        wide *x = (wide *)(mlp->hidden + i), *slope = (wide *)(mlp->slope + i);
+        if (has_gelu) *x = gelu_of(*x, size.gelu_by_tanh, slope);
+        else *slope = constant(ONE);
+    }
 }
 
 static void multiply(real *x, const real *by, int n) {
@@ -123,17 +117,7 @@ static void multiply(real *x, const real *by, int n) {
 static void bias_backward(real *d_bias, const real *d, int n_rows, int n, int bias_of_row) {
     for (int r = 0; r < n_rows; r++, d += n) {
         if (bias_of_row) d_bias[r] += sum(d, n);
-        else
-            for (int c = 0; c < n; c++) d_bias[c] += d[c];
-    }
-}
-
-// out [n_rows, n] = x plus a bias for each row, or for each column.
-static void add_bias(real *out, const real *x, const real *bias, int n_rows, int n, int bias_of_row) {
-    for (int r = 0; r < n_rows; r++, out += n, x += n) {
-        int c = 0;
-        for (; c + 4 <= n; c += 4) store(out + c, load(x + c) + (bias_of_row ? splat(bias[r]) : load(bias + c)));
-        for (; c < n; c++) out[c] = x[c] + bias[bias_of_row ? r : c];
+        else add_bias(d_bias, d_bias, d, 1, n, 0);
     }
 }
 

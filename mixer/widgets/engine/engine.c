@@ -108,7 +108,7 @@ static double cross_entropy(int b, int label, real smoothing, real *target) {
     const real *z = logits + b * K;
     real highest = z[0], total = 0, inner = 0;
     for (int k = 1; k < K; k++) highest = z[k] > highest ? z[k] : highest;
-    for (int k = 0; k < K; k++) total += target[k] = exp_of(splat(z[k] - highest))[0];
+    for (int k = 0; k < K; k++) total += target[k] = exp_of((wide)(z[k] - highest))[0];
     for (int k = 0; k < K; k++) {
         real wanted = smoothing / K + (k == label ? 1 - smoothing : 0);
         inner += wanted * (z[k] - highest);
@@ -164,9 +164,22 @@ static void learn(int first, int count) {
 
 static void clip(void) {
     double squares = 0;
+    if (!(recipe.clip > 0)) return;
     for (int i = 0; i < n_parameters; i++) squares += (double)grads[i] * grads[i];
     double factor = recipe.clip / (__builtin_sqrt(squares) + 1e-6);
-    for (int i = 0; recipe.clip > 0 && factor < 1 && i < n_parameters; i++) grads[i] *= factor;
+    for (int i = 0; factor < 1 && i < n_parameters; i++) grads[i] *= factor;
+}
+
+// Up to four numbers from an address, and back to it.
+static vec load_some(const real *p, int n) {
+    vec x = splat(0);
+    if (n == 4) return load(p);
+    for (int i = 0; i < n; i++) x[i] = p[i];
+    return x;
+}
+static void store_some(real *p, vec x, int n) {
+    if (n == 4) store(p, x);
+    for (int i = 0; i < n && n < 4; i++) p[i] = x[i];
 }
 
 // AdamW, or plain gradient descent with the same decay of the weights.

@@ -72,7 +72,7 @@ static Mlp add_mlp(int n, int n_hidden, int n_rows, int frozen) {
     Mlp mlp;
     mlp.weight1 = add_linear(n, n_hidden, frozen), mlp.bias1 = mlp.weight1 + n * n_hidden;
     mlp.weight2 = add_linear(n_hidden, n, frozen), mlp.bias2 = mlp.weight2 + n * n_hidden;
-    mlp.hidden = reserve_reals((u64)n_rows * n_hidden), mlp.slope = reserve_reals((u64)n_rows * n_hidden);
+    mlp.hidden = reserve_reals((u64)n_rows * n_hidden + 8), mlp.slope = reserve_reals((u64)n_rows * n_hidden + 8);
     return mlp;
 }
 

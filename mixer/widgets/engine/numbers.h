@@ -67,63 +67,75 @@ static real *reserve_reals(u64 n) {
 
 // ---------------------------------------------------------------------------------------------------- functions
 
+// Eight numbers at once: the constants of the functions below are then loaded half as often.
+typedef real wide __attribute__((ext_vector_type(8), aligned(sizeof(real))));
+#define INLINE static inline __attribute__((always_inline))
+
+// Numbers that the functions need, not static, so that they are loaded: a browser builds a constant anew at each use,
+// which is slower.
+real constants[] = {
+    1.44269504088896341, 12582912, 0.693359375, -2.12194440e-4, -87, 88, 1,
+    1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
+    0.3275911, 1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592,
+    0.7071067811865476, 0.3989422804014327, 0.5, -0.5,
+};
+enum { LOG2_E, MAGIC, LN2_HIGH, LN2_LOW, LOWEST, HIGHEST, ONE, EXP, ERF = EXP + 6, ROOT_HALF = ERF + 6, DENSITY, HALF,
+       MINUS_HALF };
+
+INLINE wide constant(int i) { return (wide)constants[i]; }
+
 // eˣ. Source: the coefficients of expf in S. Moshier's Cephes library.
-static vec exp_of(vec x) {
+INLINE wide exp_of(wide x) {
 #ifdef DOUBLE
-    for (int i = 0; i < 4; i++) x[i] = exp(x[i]);
+    for (int i = 0; i < 8; i++) x[i] = exp(x[i]);
     return x;
 #else
-    typedef int ints __attribute__((ext_vector_type(4)));
-    x = x > 88 ? splat(88) : x, x = x < -87 ? splat(-87) : x;
-    vec n = x * splat(1.44269504088896341f) + splat(12582912.0f) - splat(12582912.0f);  // rounded to integers
-    vec r = x - n * splat(0.693359375f) + n * splat(2.12194440e-4f);
-    vec p = splat(1.9875691500e-4f);
-    p = p * r + splat(1.3981999507e-3f);
-    p = p * r + splat(8.3334519073e-3f);
-    p = p * r + splat(4.1665795894e-2f);
-    p = p * r + splat(1.6666665459e-1f);
-    p = p * r + splat(5.0000001201e-1f);
-    ints power = (__builtin_convertvector(n, ints) + 127) << 23;
-    return (p * r * r + r + splat(1)) * (vec)power;
+    typedef int ints __attribute__((ext_vector_type(8)));
+    wide low = constant(LOWEST), high = constant(HIGHEST);
+    x = x > high ? high : x, x = x < low ? low : x;
+    wide moved = x * constant(LOG2_E) + constant(MAGIC), n = moved - constant(MAGIC);  // an integer
+    wide r = x - n * constant(LN2_HIGH) - n * constant(LN2_LOW);
+    wide p = constant(EXP);
+    for (int i = 1; i < 6; i++) p = p * r + constant(EXP + i);
+    ints power = ((ints)moved << 23) + (127 << 23);
+    return (p * r * r + r + constant(ONE)) * (wide)power;
 #endif
 }
 
 // The error function of x ≥ 0, given e^(-x²), to 1.5e-7. Source: Abramowitz and Stegun, formula 7.1.26.
-static vec erf_of(vec x, vec power) {
+INLINE wide erf_of(wide x, wide power) {
 #ifdef DOUBLE
-    for (int i = 0; i < 4; i++) x[i] = erf(x[i]);
+    for (int i = 0; i < 8; i++) x[i] = erf(x[i]);
     return x;
 #else
-    vec t = splat(1) / (splat(1) + splat(0.3275911f) * x);
-    vec p = splat(1.061405429f);
-    p = p * t + splat(-1.453152027f);
-    p = p * t + splat(1.421413741f);
-    p = p * t + splat(-0.284496736f);
-    p = p * t + splat(0.254829592f);
-    return splat(1) - p * t * power;
+    wide t = constant(ONE) / (constant(ONE) + constant(ERF) * x);
+    wide p = constant(ERF + 1);
+    for (int i = 2; i < 6; i++) p = p * t + constant(ERF + i);
+    return constant(ONE) - p * t * power;
 #endif
 }
 
 // GELU and its derivative; exact, or by the tanh approximation.
-static vec gelu_of(vec x, int by_tanh, vec *slope) {
+INLINE wide gelu_of(wide x, int by_tanh, wide *slope) {
+    wide half = constant(HALF);
     if (by_tanh) {
-        vec inner = splat(0.7978845608028654f) * (x + splat(0.044715f) * x * x * x);
-        vec tanh = splat(1) - splat(2) / (exp_of(inner + inner) + splat(1));
-        vec inside = splat(0.7978845608028654f) * (splat(1) + splat(3 * 0.044715f) * x * x);
-        *slope = splat(0.5f) * (splat(1) + tanh) + splat(0.5f) * x * (splat(1) - tanh * tanh) * inside;
-        return splat(0.5f) * x * (splat(1) + tanh);
+        wide inner = (real)0.7978845608028654 * (x + (real)0.044715 * x * x * x);
+        wide tanh = constant(ONE) - 2 / (exp_of(inner + inner) + constant(ONE));
+        wide inside = (real)0.7978845608028654 * (constant(ONE) + (real)(3 * 0.044715) * x * x);
+        *slope = half * (constant(ONE) + tanh) + half * x * (constant(ONE) - tanh * tanh) * inside;
+        return half * x * (constant(ONE) + tanh);
     }
-    vec power = exp_of(splat(-0.5f) * x * x);
-    vec half = splat(0.5f) * erf_of((x < 0 ? -x : x) * splat(0.7071067811865476f), power);
-    vec share = splat(0.5f) + (x < 0 ? -half : half);  // of a normal distribution below x
-    *slope = share + x * power * splat(0.3989422804014327f);
+    wide power = exp_of(constant(MINUS_HALF) * x * x);
+    wide part = half * erf_of(__builtin_elementwise_abs(x) * constant(ROOT_HALF), power);
+    wide share = half + (x < 0 ? -part : part);  // of a normal distribution below x
+    *slope = share + x * power * constant(DENSITY);
     return x * share;
 }
 
 // GELU of one number, for the figures.
 real EXPORT(gelu)(real x, int by_tanh) {
-    vec slope;
-    return gelu_of(splat(x), by_tanh, &slope)[0];
+    wide slope;
+    return gelu_of((wide)x, by_tanh, &slope)[0];
 }
 
 // The natural logarithm of x > 0, by the series of the inverse hyperbolic tangent.
@@ -147,10 +159,15 @@ static double sin_of(double x) {
 
 #define DEPTH 256  // products that are added up at once, so that what they need stays in the cache
 
-// Four rows of a times eight columns of b, which lie side by side in `panel`; added to sums.
-static void tile(int K, const real *const a[4], int ak, const real *panel, vec sums[8]) {
-    const real *a0 = a[0], *a1 = a[1], *a2 = a[2], *a3 = a[3];
+// Four rows of a times the eight columns that lie side by side in `panel`, in c or added to it; a row that a has no more
+// is the last one again.
+static void tile(int K, const real *a, int am, int ak, int height, const real *panel, real *c, int cm, int is_added) {
+    const real *a0 = a, *a1 = a + min(1, height - 1) * am, *a2 = a + min(2, height - 1) * am, *a3 = a + min(3, height - 1) * am;
     vec s0 = splat(0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+    if (is_added) {
+        s0 = load(c), s1 = load(c + 4), s2 = load(c + cm), s3 = load(c + cm + 4);
+        s4 = load(c + 2 * cm), s5 = load(c + 2 * cm + 4), s6 = load(c + 3 * cm), s7 = load(c + 3 * cm + 4);
+    }
     for (int k = 0; k < K; k++, panel += 8, a0 += ak, a1 += ak, a2 += ak, a3 += ak) {
         vec left = load(panel), right = load(panel + 4);
         s0 += splat(*a0) * left, s1 += splat(*a0) * right;
@@ -158,7 +175,8 @@ static void tile(int K, const real *const a[4], int ak, const real *panel, vec s
         s4 += splat(*a2) * left, s5 += splat(*a2) * right;
         s6 += splat(*a3) * left, s7 += splat(*a3) * right;
     }
-    sums[0] = s0, sums[1] = s1, sums[2] = s2, sums[3] = s3, sums[4] = s4, sums[5] = s5, sums[6] = s6, sums[7] = s7;
+    store(c, s0), store(c + 4, s1), store(c + cm, s2), store(c + cm + 4, s3);
+    store(c + 2 * cm, s4), store(c + 2 * cm + 4, s5), store(c + 3 * cm, s6), store(c + 3 * cm + 4, s7);
 }
 
 // Eight columns of b, from K rows, side by side; columns that b has no more are 0.
@@ -172,29 +190,47 @@ static void pack(int K, int width, const real *b, int bk, int bn, real *panel) {
     }
 }
 
+// Products of rows, whose elements lie side by side: of two of a with four of b, in c or added to it.
+static void dots(int K, const real *a, int am, const real *b, int bn, real *c, int cm, int is_added) {
+    const real *a1 = a + am, *b1 = b + bn, *b2 = b1 + bn, *b3 = b2 + bn;
+    vec s0 = splat(0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
+    int k = 0;
+    for (; k + 4 <= K; k += 4) {
+        vec x = load(a + k), y = load(a1 + k), z = load(b + k);
+        s0 += x * z, s4 += y * z;
+        z = load(b1 + k), s1 += x * z, s5 += y * z;
+        z = load(b2 + k), s2 += x * z, s6 += y * z;
+        z = load(b3 + k), s3 += x * z, s7 += y * z;
+    }
+    vec first = {sum_of(s0), sum_of(s1), sum_of(s2), sum_of(s3)}, second = {sum_of(s4), sum_of(s5), sum_of(s6), sum_of(s7)};
+    for (; k < K; k++) {
+        vec column = {b[k], b1[k], b2[k], b3[k]};
+        first += splat(a[k]) * column, second += splat(a1[k]) * column;
+    }
+    store(c, is_added ? load(c) + first : first), store(c + cm, is_added ? load(c + cm) + second : second);
+}
+
 // c[m, n] = Σ a[m, k]·b[k, n], or added to what c holds. Element [m, k] of a stands at a[m·am + k·ak], and so for b.
 static void product(int M, int N, int K, const real *a, int am, int ak, const real *b, int bk, int bn, real *c, int cm,
                     int is_added) {
-    static real panel[DEPTH * 8];
+    static real panel[DEPTH * 8], edge[4 * 8];
+    if (ak == 1 && bk == 1 && K >= DEPTH && M % 2 == 0 && N % 4 == 0) {  // nothing to pack
+        for (int m = 0; m < M; m += 2)
+            for (int n = 0; n < N; n += 4) dots(K, a + m * am, am, b + n * bn, bn, c + m * cm + n, cm, is_added);
+        return;
+    }
     for (int k0 = 0; k0 < K; k0 += DEPTH, is_added = 1) {
         int depth = min(DEPTH, K - k0);
         for (int n = 0; n < N; n += 8) {
             int width = min(8, N - n);
             pack(depth, width, b + k0 * bk + n * bn, bk, bn, panel);
             for (int m = 0; m < M; m += 4) {
-                const real *rows[4];
-                vec sums[8];
-                for (int i = 0; i < 4; i++) rows[i] = a + min(m + i, M - 1) * am + k0 * ak;  // the last one again
-                tile(depth, rows, ak, panel, sums);
-                for (int i = 0; i < 4 && m + i < M; i++) {
-                    real *out = c + (m + i) * cm + n;
-                    if (width == 8) {
-                        store(out, is_added ? load(out) + sums[2 * i] : sums[2 * i]);
-                        store(out + 4, is_added ? load(out + 4) + sums[2 * i + 1] : sums[2 * i + 1]);
-                        continue;
-                    }
-                    for (int j = 0; j < width; j++) out[j] = sums[2 * i + j / 4][j % 4] + (is_added ? out[j] : 0);
-                }
+                int height = min(4, M - m), is_whole = height == 4 && width == 8;
+                real *out = c + m * cm + n;
+                tile(depth, a + m * am + k0 * ak, am, ak, height, panel, is_whole ? out : edge, is_whole ? cm : 8,
+                     is_whole && is_added);
+                for (int i = 0; i < height && !is_whole; i++)
+                    for (int j = 0; j < width; j++) out[i * cm + j] = edge[8 * i + j] + (is_added ? out[i * cm + j] : 0);
             }
         }
     }
