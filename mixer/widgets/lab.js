@@ -6,7 +6,7 @@ import { makeOwn } from "./own.js";
 import { makeReader } from "./reader.js";
 import { Runner } from "./runner.js";
 import { configOf, costOf, firstProblem, makeSettings } from "./settings.js";
-import { makeCompare, makeShare, readAddress } from "./share.js";
+import { isLink, makeCompare, makeShare, readAddress } from "./share.js";
 import { makeAnswers, makeCurves, makeMaps } from "./views.js";
 
 const TRAITS = ["settings", "running", "step", "history", "runs", "own"];
@@ -108,7 +108,7 @@ function makeParts(model, lab, place, notice, later) {
     say(facts, `${notice.words || runner.words || done}${differs}`);
     if (model.get("running")) notice.words = "";
   };
-  return { draw, end: () => runner.port.end() };
+  return { draw, end: () => runner.end() };
 }
 
 function build(model, box, later) {
@@ -119,7 +119,7 @@ function build(model, box, later) {
   box.classList.add("mx-lab");
   box.append(note(HINT), own.el, place);
   addEventListener("hashchange", () => {
-    if (!box.isConnected) return;
+    if (!box.isConnected || !isLink()) return;
     own.leave(); // the settings of a link are for the data of the figure
     notice.words = readAddress(model, lab) || "These are the settings of the link; press Train.";
     later();
@@ -133,7 +133,7 @@ function build(model, box, later) {
       parts?.end();
       data = own.data();
       parts = makeParts(model, data, place, notice, later);
-      if (data.isOwn) place.scrollIntoView();
+      if (data.isOwn) place.querySelector(".mx-buttons").scrollIntoView(); // with the curves below
       if (data.isOwn) put(model, "running", true);
     }
     own.draw();

@@ -13,7 +13,7 @@ const MOST_IMAGES = 1000;
 const SPLITS = ["training", "validation", "test"];
 const OWN_TEXT =
   "Draw examples of two to ten classes, or choose pictures for them. They never leave this page, and are gone when it is " +
-  "closed. What is not square is cut to its middle, as train.py --dataset folder does it.";
+  "closed. Each is cut to its middle square and resized, on white where it is transparent, as train.py does it.";
 const EMPTY = new DataView(new ArrayBuffer(0));
 
 /** A place beside a control for a sentence on what went wrong. */
@@ -58,7 +58,7 @@ async function readInto(own, one, files, tell) {
     }
   }
   if (!wrong.length) return "";
-  return `${wrong[0]}.${files.length > 1 ? ` ${wrong.length} of ${files.length} files were left out.` : ""}`;
+  return `${wrong[0]}.${files.length > 1 ? ` Left out: ${wrong.length} of ${files.length} files.` : ""}`;
 }
 
 /** A class: its name, its images, and ways to add to them. `onto` is the button that adds the drawing to it. */
@@ -130,7 +130,7 @@ function makeDrawing(own) {
     draw();
   };
   resize();
-  return { el: panel("mx-draw", place, note("Add the drawing to the class"), targets, wrong), targets, resize };
+  return { el: panel("mx-drawing", place, note("Add the drawing to the class"), targets, wrong), targets, resize };
 }
 
 /** Choices of the size and the colours of the images. */
@@ -154,13 +154,16 @@ function fill(own, box) {
   const [list, wrong] = [h("div", { class: "mx-classes" }), answer()];
   const drawing = makeDrawing(own);
   function add() {
-    if (own.classes.length === MOST_CLASSES) return say(wrong, `There can be at most ${MOST_CLASSES} classes.`);
     const one = makeClass(own, `Class ${++own.nMade}`);
     own.classes.push(one);
     list.append(one.el);
     drawing.targets.append(one.onto);
     own.changed();
     return one;
+  }
+  function addOneMore() {
+    if (own.classes.length === MOST_CLASSES) say(wrong, `There can be at most ${MOST_CLASSES} classes.`);
+    else add().input.select();
   }
   own.remove = (one) => {
     if (own.classes.length === 2) return say(wrong, "There must be at least two classes.");
@@ -170,8 +173,7 @@ function fill(own, box) {
     own.classes[0].input.focus();
     own.changed();
   };
-  const more = button("Add a class", () => add()?.input.select());
-  const classes = panel("mx-wide", list, row(more, wrong));
+  const classes = panel("mx-wide", list, row(button("Add a class", addOneMore), wrong));
   box.append(note(OWN_TEXT), makeCuts(own, drawing), row(drawing.el, classes), own.ending);
   onDrop(box, () => say(wrong, "Drop pictures on the class to which they belong."));
   own.changed = () => {

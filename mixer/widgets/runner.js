@@ -82,6 +82,12 @@ export class Runner {
     if (this.words) this.ended(Boolean(this.result));
   }
 
+  /** End for good: what is still on its way is not heard. */
+  end() {
+    this.id = -1;
+    this.port.end();
+  }
+
   keep(snapshot) {
     this.snapshots.push(snapshot);
     if (this.snapshots.length * snapshot.params.byteLength > MOST_BYTES)

@@ -9,9 +9,12 @@ const OWN_HINT =
   " No address and no command holds your own images: they are in this page alone. For train.py, put them into folders, " +
   "pictures/train/ and pictures/test/ and in each one folder for each class.";
 
+/** Whether the address holds settings. */
+export const isLink = () => location.hash.startsWith(MARK);
+
 /** Take the settings that the address holds; returns what is wrong with them, as a sentence, or "". */
 export function readAddress(model, lab) {
-  if (!location.hash.startsWith(MARK)) return "";
+  if (!isLink()) return "";
   try {
     const before = model.get("settings");
     const found = JSON.parse(decodeURIComponent(location.hash.slice(MARK.length)));
