@@ -387,6 +387,21 @@ def test_own_images_of_another_view_are_named(tab, tmp_path, digits):
     page.wait_for_function("document.body.innerText.includes('it trains on images that another view of it holds')")
 
 
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        ({"id": "mx"}, "it trains on images that another view of it holds"),
+        ({"id": "mx", "before": 5}, "what it holds is damaged or incomplete"),
+        ({"id": "mx", "before": {"settings": {}, "runs": []}}, "Patch size: choose 1, 2, 4, 8."),
+    ],
+)
+def test_damaged_facts_are_named(tab, tmp_path, digits, own, words):
+    lab = TrainingLab(digits)
+    lab.own = own
+    page = tab.open(write_page(tmp_path / "page.html", lab))
+    page.wait_for_function(f"document.body.innerText.includes('cannot come to life: {words}')")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_on_a_phone_it_fits_and_can_be_touched(browser, tmp_path, digits, pictures, theme):
     tab = Tab(browser, viewport={"width": 390, "height": 800}, has_touch=True)
