@@ -1,4 +1,4 @@
-// The drawing board of MixerFlow: a grey image that the reader draws with a mouse, a pen, a finger, or the keys.
+// A drawing board: an image that the reader draws with a mouse, a pen, a finger, or the keys.
 
 import { describe, drawImage, picture, pointerOn } from "./canvas.js";
 import { bytes } from "./numerics.js";
@@ -7,12 +7,12 @@ import { clamp, h, panel, place, put, title } from "./page.js";
 const KEYS = "Drawing board. Arrow keys move the cursor. Space or Enter puts the pen down, and lifts it again.";
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
-/** A copy of an image [H, W] of bytes with a soft line on it, 2 pixels wide on 28, from one point [x, y] to another. */
-function paint(image, W, [x0, y0], [x1, y1]) {
+/** A copy of an image [C, H, W] of bytes with a soft line on it, 2 pixels wide on 28, from one point [x, y] to another. */
+function paint(image, { H, W }, [x0, y0], [x1, y1]) {
   const radius = Math.max(0.6, W / 28);
   const [dx, dy] = [x1 - x0, y1 - y0];
   return image.map((old, i) => {
-    const [x, y] = [(i % W) + 0.5 - x0, Math.floor(i / W) + 0.5 - y0];
+    const [x, y] = [(i % W) + 0.5 - x0, (Math.floor(i / W) % H) + 0.5 - y0];
     const share = clamp(0, (x * dx + y * dy) / (dx * dx + dy * dy || 1), 1);
     const distance = Math.hypot(x - share * dx, y - share * dy);
     return Math.max(old, Math.round(255 * clamp(0, radius + 0.5 - distance, 1)));
@@ -20,7 +20,8 @@ function paint(image, W, [x0, y0], [x1, y1]) {
 }
 
 /** Drawing with a pointer: mouse, pen or finger. */
-function drawByPointer(board, { H, W }, read, show) {
+function drawByPointer(board, size, read, show) {
+  const { H, W } = size;
   let last;
   const point = (event) => {
     const [x, y] = pointerOn(board, event);
@@ -30,24 +31,25 @@ function drawByPointer(board, { H, W }, read, show) {
     if (event.button || last) return;
     board.setPointerCapture(event.pointerId);
     last = point(event);
-    show(paint(read(), W, last, last));
+    show(paint(read(), size, last, last));
   });
   board.addEventListener("pointermove", (event) => {
     if (!board.hasPointerCapture(event.pointerId)) return;
     const steps = event.getCoalescedEvents?.() ?? [];
     let image = read();
-    for (const step of steps.length ? steps : [event]) image = paint(image, W, last, (last = point(step)));
+    for (const step of steps.length ? steps : [event]) image = paint(image, size, last, (last = point(step)));
     show(image);
   });
   board.addEventListener("lostpointercapture", () => (last = undefined));
 }
 
 /** Drawing with the keys: the arrows move a cursor, Space or Enter puts the pen down and lifts it. */
-function drawByKeys(board, { H, W }, read, show) {
+function drawByKeys(board, size, read, show) {
+  const { H, W } = size;
   const cursor = h("div", { class: "mx-cursor", style: `width: ${100 / W}%; height: ${100 / H}%` });
   board.append(cursor);
   let [at, down] = [[Math.floor(W / 2), Math.floor(H / 2)], false];
-  const line = (from, to) => show(paint(read(), W, ...[from, to].map(([x, y]) => [x + 0.5, y + 0.5])));
+  const line = (from, to) => show(paint(read(), size, ...[from, to].map(([x, y]) => [x + 0.5, y + 0.5])));
   const showCursor = () => {
     place(cursor, { left: at[0] / W, top: at[1] / H });
     cursor.classList.toggle("mx-down", down);
@@ -70,8 +72,8 @@ function drawByKeys(board, { H, W }, read, show) {
 }
 
 /** The board with its grid of patches, and a button that clears it. Returns { el, draw }, as all parts do. */
-export function makeBoard(model, mixer) {
-  const { H, W, rows, columns } = mixer;
+export function makeBoard(model, mixer, words = "Draw here") {
+  const { C = 1, H, W, rows, columns } = mixer;
   const canvas = picture();
   const style = `--rows: ${rows}; --columns: ${columns}`;
   const board = h("div", { class: "mx-board", style, tabindex: 0, role: "application", "aria-label": KEYS }, canvas);
@@ -82,10 +84,10 @@ export function makeBoard(model, mixer) {
   };
   drawByPointer(board, mixer, read, show);
   drawByKeys(board, mixer, read, show);
-  const clear = h("button", { type: "button", onclick: () => show(new Uint8Array(H * W)) }, "Clear");
+  const clear = h("button", { type: "button", onclick: () => show(new Uint8Array(C * H * W)) }, "Clear");
   const draw = ({ image, what }) => {
-    drawImage(canvas, image, [1, H, W]);
+    drawImage(canvas, image, [C, H, W]);
     describe(canvas, `The board, ${rows} by ${columns} patches. On it is ${what}.`);
   };
-  return { el: panel("mx-draw", title("Draw here"), board, clear), draw };
+  return { el: panel("mx-draw", title(words), board, clear), draw };
 }

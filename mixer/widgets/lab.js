@@ -2,13 +2,14 @@
 
 import { areSizes, bytes } from "./numerics.js";
 import { button, h, isDark, live, note, put, say, statusLine } from "./page.js";
+import { makeOwn } from "./own.js";
 import { makeReader } from "./reader.js";
 import { Runner } from "./runner.js";
 import { configOf, costOf, firstProblem, makeSettings } from "./settings.js";
-import { makeCompare, makeShare, readAddress } from "./share.js";
+import { isLink, makeCompare, makeShare, readAddress } from "./share.js";
 import { makeAnswers, makeCurves, makeMaps } from "./views.js";
 
-const TRAITS = ["settings", "running", "step", "history", "runs"];
+const TRAITS = ["settings", "running", "step", "history", "runs", "own"];
 const HINT =
   "A whole Mixer is trained here, in the page, on one core. Choose settings, press Train, and watch what the token " +
   "mixing learns. Drag in a curve to see any earlier moment again.";
@@ -75,33 +76,25 @@ function assemble(model, lab, tell, later) {
     runner.reset();
   };
   const buttons = makeButtons(model, runner, reset, seeds);
-  const reader = lab.shape[0] === 1 ? [makeReader(model, lab)] : [];
+  const reader = lab.shape[0] === 1 || lab.isOwn ? [makeReader(model, lab)] : [];
   const views = [makeCurves((epoch) => runner.moveTo(epoch)), makeMaps(), makeAnswers(lab), ...reader];
   return { runner, buttons, views: [...views, compare, makeShare(model, lab, runner, tell)] };
 }
 
-function build(model, box, later) {
-  const lab = readLab(model);
-  let words = readAddress(model, lab);
+/** The laboratory for some data, in a place of its own. `notice` holds the words to say. Returns { draw, end }. */
+function makeParts(model, lab, place, notice, later) {
   const tell = (text) => {
-    words = text;
+    notice.words = text;
     later();
   };
   const settings = makeSettings(model, lab);
   const { runner, buttons, views } = assemble(model, lab, tell, later);
   const [cost, facts] = [note(), statusLine()];
-  box.classList.add("mx-lab");
-  box.append(note(HINT), settings.el, cost, buttons.el, facts, ...views.map(({ el }) => el));
+  place.replaceChildren(settings.el, cost, buttons.el, facts, ...views.map(({ el }) => el));
   checkSettings(model, lab);
   runner.reset();
-  addEventListener("hashchange", () => {
-    if (!box.isConnected) return;
-    tell(readAddress(model, lab) || "These are the settings of the link; press Train.");
-    box.scrollIntoView();
-  });
 
-  return () => {
-    if (!box.isConnected) return runner.port.end();
+  const draw = () => {
     checkSettings(model, lab);
     runner.follow();
     const { history, config, order, epoch } = runner;
@@ -112,8 +105,39 @@ function build(model, box, later) {
     for (const part of [settings, buttons, ...views]) part.draw(scene);
     const done = `Epoch ${epoch.toFixed(1)} of ${nEpochs}.`;
     const differs = runner.settings === now.settings ? "" : " The settings have changed: Train begins a new run.";
-    say(facts, `${words || runner.words || done}${differs}`);
-    if (model.get("running")) words = "";
+    say(facts, `${notice.words || runner.words || done}${differs}`);
+    if (model.get("running")) notice.words = "";
+  };
+  return { draw, end: () => runner.end() };
+}
+
+function build(model, box, later) {
+  const lab = readLab(model);
+  const own = makeOwn(model, lab);
+  const notice = { words: readAddress(model, lab) };
+  const place = h("div", { class: "mx-parts" });
+  box.classList.add("mx-lab");
+  box.append(note(HINT), own.el, place);
+  addEventListener("hashchange", () => {
+    if (!box.isConnected || !isLink()) return;
+    own.leave(); // the settings of a link are for the data of the figure
+    notice.words = readAddress(model, lab) || "These are the settings of the link; press Train.";
+    later();
+    box.scrollIntoView();
+  });
+
+  let [data, parts] = [];
+  return () => {
+    if (!box.isConnected) return parts?.end();
+    if (data !== own.data()) {
+      parts?.end();
+      data = own.data();
+      parts = makeParts(model, data, place, notice, later);
+      if (data.isOwn) place.querySelector(".mx-buttons").scrollIntoView(); // with the curves below
+      if (data.isOwn) put(model, "running", true);
+    }
+    own.draw();
+    parts.draw();
   };
 }
 

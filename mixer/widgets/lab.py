@@ -8,7 +8,7 @@ import traitlets
 
 from mixer import checkpoint
 from mixer.config import MixerConfig
-from mixer.data import SHUFFLES, DataSet, pixel_order
+from mixer.data import SHUFFLES, DataSet, permutation
 from mixer.model import MLPMixer
 from mixer.recipe import Recipe
 from mixer.widgets.figure import FOLDER, LiveFigure, sheet
@@ -36,6 +36,7 @@ SETTINGS = dict(
 )
 LIMITS = dict(n_layers=8, n_channel=256, n_hidden=512, n_epochs=500, batch_size=4096, seed=2**31 - 1)
 OPTIMISERS = ("adam", "sgd")
+OWN_SIZES = (8, 16, 28)  # sides in pixels to which the reader's own images can be cut, as in own.js
 
 
 class TrainingLab(LiveFigure):
@@ -46,7 +47,8 @@ class TrainingLab(LiveFigure):
 
     Traits: `settings`, by the names of `MixerConfig` and `Recipe`, and n_train, shuffle and optimiser ("adam" or
     "sgd"); `running`, whether it trains; `step`, the steps taken; `history`, one record per epoch, as `Trainer` gives
-    them; `runs`, the runs that were kept, each with its settings and history.
+    them; `runs`, the runs that were kept, each with its settings and history; `own`, empty, or the shape, the class
+    names and so on of the reader's own images, while the page trains on these. The images themselves stay in the page.
 
     Args:
         data: a data set in memory of at most 500 kB of images, for instance the digits.
@@ -67,7 +69,7 @@ class TrainingLab(LiveFigure):
     data_name = traitlets.Unicode().tag(sync=True)
     class_names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     patch_sizes = traitlets.List(traitlets.Int()).tag(sync=True)
-    orders = traitlets.Dict().tag(sync=True)
+    orders = traitlets.Dict().tag(sync=True)  # the fixed order of n patches or pixels, by n
     limits = traitlets.Dict().tag(sync=True)
     settings = traitlets.Dict().tag(sync=True)
     running = traitlets.Bool(False).tag(sync=True)
@@ -75,16 +77,14 @@ class TrainingLab(LiveFigure):
     history = traitlets.List(traitlets.Dict()).tag(sync=True)
     runs = traitlets.List(traitlets.Dict()).tag(sync=True)
     weights = traitlets.Bytes(b"").tag(sync=True)
+    own = traitlets.Dict().tag(sync=True)
 
     def __init__(self, data: DataSet, **settings):
         splits = [data.train, data.validation, data.test]
         check_data(data)
-        self._shape, self._n_output = tuple(data.image_shape), len(data.class_names)
-        self._n_train = len(data.train)
         _, H, W = data.image_shape
-        sizes = [p for p in range(1, min(H, W) + 1) if H % p == 0 and W % p == 0]
-        orders = {"global": pixel_order("global", (H, W)).tolist()}
-        orders |= {str(p): pixel_order("patches", (H, W), p).tolist() for p in sizes}
+        cuts = [(h, w, p) for h, w in ((H, W), *((S, S) for S in OWN_SIZES)) for p in patch_sizes(h, w)]
+        lengths = {n for h, w, p in cuts for n in (h // p * (w // p), p * p)}
         super().__init__(
             engine=(FOLDER / "engine.wasm").read_bytes(),
             images=b"".join(split.images.cpu().contiguous().numpy().tobytes() for split in splits),
@@ -95,9 +95,9 @@ class TrainingLab(LiveFigure):
             std=list(data.std),
             data_name=data.name,
             class_names=list(data.class_names),
-            patch_sizes=sizes,
-            orders=orders,
-            limits=LIMITS | {"n_train": self._n_train},
+            patch_sizes=patch_sizes(H, W),
+            orders={str(n): permutation(n).tolist() for n in sorted(lengths)},
+            limits=LIMITS | {"n_train": len(data.train)},
             settings=settings,
         )
 
@@ -110,20 +110,29 @@ class TrainingLab(LiveFigure):
         for name, choices in (("shuffle", SHUFFLES), ("optimiser", OPTIMISERS)):
             if settings[name] not in choices:
                 raise ValueError(f"{name} is {settings[name]!r}; choose one of {', '.join(choices)}")
+        n_train = self._seen()["n_train"]
         self._config(settings)
         Recipe(**{one.name: settings[one.name] for one in fields(Recipe) if one.name in settings})
         if settings["n_train"] == SETTINGS["n_train"]:  # all that there are
-            settings["n_train"] = self._n_train
-        for name, most in (LIMITS | {"n_train": self._n_train}).items():
+            settings["n_train"] = n_train
+        for name, most in (LIMITS | {"n_train": n_train}).items():
             if not isinstance(settings[name], int) or not 1 <= settings[name] <= most:
                 raise ValueError(f"{name} is {settings[name]!r}; in a page it is a whole number from 1 to {most:,}")
         return settings
 
+    def _seen(self) -> dict:
+        """Facts of the images that the page trains on: the reader's own, or those of the data set."""
+        facts = {name: getattr(self, name) for name in ("shape", "class_names", "mean", "std")}
+        return self.own or facts | dict(dataset=self.data_name, n_train=self.counts[0])
+
     def _config(self, settings: dict) -> MixerConfig:
         """The sizes and options of the model that the settings name."""
-        C, H, W = self._shape
-        own = {one.name: settings[one.name] for one in fields(MixerConfig) if one.name in settings}
-        return MixerConfig(n_output=self._n_output, image_size=H if H == W else (H, W), n_image_channel=C, **own)
+        facts = self._seen()
+        C, H, W = facts["shape"]
+        sizes = dict(n_output=len(facts["class_names"]), image_size=H if H == W else (H, W), n_image_channel=C)
+        return MixerConfig(
+            **sizes, **{one.name: settings[one.name] for one in fields(MixerConfig) if one.name in settings}
+        )
 
     def model(self) -> MLPMixer:
         """The model as it was when the page sent its weights last: after an epoch, at a pause, or at the end.
@@ -143,7 +152,8 @@ class TrainingLab(LiveFigure):
 
     def save(self, path) -> None:
         """Write the model to a checkpoint that `load_checkpoint` reads; raises as `model` and `save_checkpoint` do."""
-        about = dict(dataset=self.data_name, mean=self.mean, std=self.std, class_names=self.class_names)
+        facts = self._seen()
+        about = {name: facts[name] for name in ("dataset", "mean", "std", "class_names", "background") if name in facts}
         checkpoint.save(path, self.model(), about | {"shuffle": self.settings["shuffle"]})
 
     def still(self) -> tuple[np.ndarray, str]:
@@ -152,6 +162,11 @@ class TrainingLab(LiveFigure):
         images = np.frombuffer(self.images, np.uint8)[: n * self.shape[0] * H * W].reshape(n, -1, H, W)[:, 0]
         words = f"{n} of the {self.counts[0]:,} training images of {self.data_name}, from which a Mixer learns."
         return sheet(images.astype(np.float32) / 255, 10), words
+
+
+def patch_sizes(H: int, W: int) -> list[int]:
+    """The patch sizes that divide an image of H by W pixels."""
+    return [p for p in range(1, min(H, W) + 1) if H % p == 0 and W % p == 0]
 
 
 def check_data(data: DataSet) -> None:

@@ -81,6 +81,41 @@ export function tick(label, { change }) {
   return { el: control(input, h("label", { for: id }, label)), set: (value) => (input.checked = value), input };
 }
 
+/** Call `take` with the files that are dropped on an element. */
+export function onDrop(element, take) {
+  const mark = (isOver) => element.classList.toggle("mx-over", isOver);
+  const listen = (event, action) =>
+    element.addEventListener(event, (dropped) => {
+      dropped.preventDefault(); // the browser would leave the page for the file
+      dropped.stopPropagation();
+      action(dropped);
+    });
+  listen("dragover", () => mark(true));
+  listen("dragleave", () => mark(false));
+  listen("drop", ({ dataTransfer }) => {
+    mark(false);
+    take([...dataTransfer.files]);
+  });
+}
+
+/** A field for picture files. What `change` returns or throws is said below it. Returns { el, name, take }. */
+export function filesField(label, { change, multiple = false }) {
+  const id = newId();
+  const words = h("label", { for: id }, label);
+  const input = h("input", { id, type: "file", accept: "image/*", multiple, "aria-describedby": `${id}-note` });
+  const wrong = h("output", { id: `${id}-note`, class: "mx-wrong" });
+  const tell = (text) => say(wrong, text);
+  async function take(files) {
+    if (files.length) tell(await change(files, tell).catch((error) => `${error.message}.`));
+  }
+  input.addEventListener("change", () => {
+    const files = [...input.files];
+    input.value = ""; // so that the same files can be chosen again
+    take(files);
+  });
+  return { el: control(words, input, wrong), name: (text) => say(words, text), take };
+}
+
 /** Whether movement is left out, as the reader asked the system. */
 const stillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 

@@ -1,23 +1,36 @@
-// A drawing in the laboratory, read by the model of the moment that is shown.
+// A drawing or a picture in the laboratory, read by the model of the moment that is shown.
 
 import { makeBars } from "./bars.js";
 import { makeBoard } from "./board.js";
 import { Engine } from "./engine.js";
-import { bytes, highest } from "./numerics.js";
-import { panel, row } from "./page.js";
+import { readPicture } from "./cut.js";
+import { bytes, highest, product } from "./numerics.js";
+import { filesField, onDrop, panel, put, row } from "./page.js";
 
 const ASK = "Draw, and it is read";
 
-/** A board, and what the model of the moment says of the drawing on it; for grey images. */
+/** Let the board take a picture file, too, cut to its size. */
+function takePictures(board, own, [C, , W]) {
+  const change = async ([file]) => {
+    const images = await readPicture(file, [W]);
+    put(own, "image", new DataView(images[C][W].buffer));
+    return "";
+  };
+  const files = filesField("Or choose a picture:", { change });
+  board.el.append(files.el);
+  onDrop(board.el, files.take);
+}
+
+/** A board, and what the model of the moment says of what is on it: a drawing, or, of the reader's own classes, a picture. */
 export function makeReader(model, lab) {
-  const [, H, W] = lab.shape;
-  const state = { image: new DataView(new ArrayBuffer(H * W)), example: -1 };
+  const [C, H, W] = lab.shape;
+  const state = { image: new DataView(new ArrayBuffer(product(lab.shape))), example: -1 };
   const own = {
     get: (name) => state[name],
     set: (name, value) => (state[name] = value),
     save_changes: () => draw(scene),
   };
-  const board = makeBoard(own, { H, W, rows: 1, columns: 1 });
+  const board = makeBoard(own, { C, H, W, rows: 1, columns: 1 });
   const frame = board.el.querySelector(".mx-board");
   const bars = makeBars(lab.names);
   let [engine, scene] = [];
@@ -42,5 +55,6 @@ export function makeReader(model, lab) {
     bars.draw(`The model of this moment says: ${lab.names[best]}`, shares, best);
   }
   start().catch(() => {}); // the run names what is wrong with the engine
+  if (lab.isOwn) takePictures(board, own, lab.shape);
   return { el: row(board.el, panel("mx-answer", bars.el)), draw };
 }

@@ -82,6 +82,12 @@ export class Runner {
     if (this.words) this.ended(Boolean(this.result));
   }
 
+  /** End for good: what is still on its way is not heard. */
+  end() {
+    this.id = -1;
+    this.port.end();
+  }
+
   keep(snapshot) {
     this.snapshots.push(snapshot);
     if (this.snapshots.length * snapshot.params.byteLength > MOST_BYTES)
@@ -100,8 +106,16 @@ export class Runner {
   }
 }
 
-/** Where each pixel comes from in images that are shuffled as the settings say. */
-function orderOf({ orders }, { shuffle, patch_size }) {
+/** Where each pixel comes from in images that are shuffled as the settings say: `pixel_order` in mixer/data.py. */
+function orderOf({ orders, shape: [, H, W] }, { shuffle, patch_size: P }) {
   if (shuffle === "none") return undefined;
-  return shuffle === "global" ? orders.global : orders[patch_size];
+  if (shuffle === "global") return orders[H * W];
+  const columns = W / P;
+  const place = (token, pixel) =>
+    (Math.floor(token / columns) * P + Math.floor(pixel / P)) * W + (token % columns) * P + (pixel % P);
+  const order = new Int32Array(H * W);
+  orders[(H * W) / P ** 2].forEach((from, token) =>
+    orders[P * P].forEach((pixel, k) => (order[place(token, k)] = place(from, pixel))),
+  );
+  return order;
 }

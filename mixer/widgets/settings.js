@@ -84,11 +84,14 @@ export function costOf(config) {
 }
 
 /** The equal line for a shell, or a sentence where there is none. */
-export function commandOf({ dataName, limits }, settings) {
+export function commandOf({ dataName, limits, isOwn, shape }, settings) {
   const { optimiser, n_train, ...rest } = settings;
   if (optimiser !== "adam") return "train.py has no SGD, so no command trains in this way.";
   if (n_train < limits.n_train) return "train.py takes all training images, so no command trains on fewer.";
-  const options = Object.entries({ dataset: dataName, ...rest }).filter(([, value]) => value !== null);
+  if (isOwn && shape[0] === 1) return "train.py reads pictures in colour, so no command trains on yours in grey.";
+  if (isOwn && rest.affine) return "train.py turns and shifts digits alone, so no command trains in this way.";
+  const data = isOwn ? { dataset: "folder", data_dir: "pictures", image_size: shape[1] } : { dataset: dataName };
+  const options = Object.entries({ ...data, ...rest }).filter(([, value]) => value !== null);
   return `python train.py ${options.map(([name, value]) => `--${name} ${value}`).join(" ")}`;
 }
 

@@ -5,10 +5,16 @@ import { checkpointOf, readCheckpoint } from "./safetensors.js";
 import { commandOf, configOf, firstProblem } from "./settings.js";
 
 const MARK = "#lab=";
+const OWN_HINT =
+  " No address and no command holds your own images: they are in this page alone. For train.py, put them into folders, " +
+  "pictures/train/ and pictures/test/ and in each one folder for each class.";
+
+/** Whether the address holds settings. */
+export const isLink = () => location.hash.startsWith(MARK);
 
 /** Take the settings that the address holds; returns what is wrong with them, as a sentence, or "". */
 export function readAddress(model, lab) {
-  if (!location.hash.startsWith(MARK)) return "";
+  if (!isLink()) return "";
   try {
     const before = model.get("settings");
     const found = JSON.parse(decodeURIComponent(location.hash.slice(MARK.length)));
@@ -66,8 +72,8 @@ export function makeCompare(model, runner) {
 /** The run as a file. */
 async function download(lab, { config, settings, shown }) {
   if (!shown) throw new Error("there are no weights yet");
-  const { mean, std, names: class_names, dataName: dataset } = lab;
-  const about = { mean, std, class_names, dataset, shuffle: settings.shuffle, settings };
+  const { mean, std, names: class_names, dataName: dataset, background } = lab;
+  const about = { mean, std, class_names, dataset, background, shuffle: settings.shuffle, settings };
   const link = h("a", { download: "lab.safetensors" });
   link.href = URL.createObjectURL(new Blob(await checkpointOf(config, shown.params, about)));
   link.click();
@@ -89,6 +95,8 @@ async function open(model, lab, runner, file) {
   };
   const differs = Object.keys(own).find((name) => `${own[name]}` !== `${found[name]}`);
   if (differs) throw new Error(`its ${differs} is ${found[differs]}, and here it must be ${own[differs]}`);
+  if (about.class_names && `${about.class_names}` !== `${lab.names}`)
+    throw new Error(`its classes are ${about.class_names.join(", ")}, and here they are ${lab.names.join(", ")}`);
   if (firstProblem(lab, settings)) throw new Error(firstProblem(lab, settings));
   put(model, "settings", settings);
   runner.reset(params);
@@ -106,18 +114,21 @@ export function makeShare(model, lab, runner, tell) {
       Promise.resolve().then(() => navigator.clipboard.writeText(text)),
       "Copied.",
     );
+  const copyAddress = () =>
+    lab.isOwn ? tell("No address holds your own images, so none was copied.") : copy(address());
   const take = ({ target }) => {
     attempt(open(model, lab, runner, target.files[0]), "The weights are there. Train goes on from them.");
     target.value = "";
   };
   const file = h("input", { type: "file", accept: ".safetensors", onchange: take });
   const buttons = row(
-    button("Copy address", () => copy(address())),
+    button("Copy address", copyAddress),
     button("Copy command", () => copy(command.textContent)),
     button("Download checkpoint", () => attempt(download(lab, runner), "The checkpoint is written.")),
     h("label", {}, "Open a checkpoint: ", file),
   );
   const words = note("The command trains such a model with PyTorch; its random numbers are others.");
+  if (lab.isOwn) words.append(OWN_HINT);
   const draw = (scene) => say(command, commandOf(lab, scene.settings));
   return { el: h("div", {}, title("Share"), h("p", {}, command), words, buttons), draw };
 }
