@@ -507,6 +507,7 @@ def test_the_still_picture_stands_until_the_engine_has_started(tab, tmp_path, sm
     page.evaluate("go()")
     page.locator("p[role=status]").get_by_text("The model says").wait_for()
     assert page.locator(".mixer-still").is_hidden()
+    assert page.get_by_role("alert").count() == 0
 
 
 @pytest.mark.parametrize("name", ["n_layers", "n_channel", "n_hidden_token", "n_hidden_channel", "n_image_channel"])
