@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, CDPSession, Error, Locator, Page, TimeoutError, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 # What a live figure holds, in the HTML of a page: the state, the module and the style, as JSON.
@@ -96,15 +96,19 @@ def wait_until_changed(figure: Locator, cause: object) -> None:
         raise AssertionError(f"the figure shows the same as before: {cause}") from None
 
 
-def evaluate_within(session: CDPSession, seconds: float, code: str, *given: object) -> object:
-    """What a function returns in a page, given values as JSON; it fails, and is ended, where it takes longer."""
+def evaluate_within(page: Page, seconds: float, code: str, *given: object) -> object:
+    """What a function or its promise gives in a page, given values as JSON; it fails, and is ended, if it is slower."""
+    session = page.context.new_cdp_session(page)  # later it could not reach a page that hangs
     call = f"({code})({', '.join(map(json.dumps, given))})"
     try:
-        done = session.send("Runtime.evaluate", {"expression": call, "returnByValue": True, "timeout": 1000 * seconds})
-    except Error as error:
-        raise AssertionError(f"the page took longer than {seconds} s, or failed: {error}") from None
-    assert "exceptionDetails" not in done, done["exceptionDetails"]
-    return done["result"].get("value")
+        with page.expect_console_message(lambda message: message.type == "debug", timeout=1000 * seconds) as answer:
+            page.evaluate(f"void setTimeout(async () => console.debug(JSON.stringify([await {call}])))")
+        return json.loads(answer.value.text)[0]
+    except TimeoutError:
+        session.send("Runtime.terminateExecution")
+        raise AssertionError(f"the page took longer than {seconds} s, or failed") from None
+    finally:
+        session.detach()
 
 
 def write_page(path: Path, *figures) -> Path:

@@ -10,6 +10,7 @@ const TABLES =
   "sizes recipe images labels pixel_order params grads patches logits probabilities pooled influence shares losses stream hidden".split(
     " ",
   );
+const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123]; // a module with nothing but the type of a vector
 const NO_SIMD = "this browser has no WebAssembly with SIMD; one of 2023 or later has";
 
 const pair = (name, weight, bias) => Object.entries({ [`${name}.weight`]: weight, [`${name}.bias`]: bias });
@@ -53,7 +54,8 @@ function ownOf(config, name) {
 export class Engine {
   /** The engine from the bytes of engine.wasm. */
   static async start(bytes) {
-    if (!WebAssembly.validate(bytes)) throw new Error(NO_SIMD);
+    if (!globalThis.WebAssembly?.validate(Uint8Array.from(SIMD))) throw new Error(NO_SIMD);
+    if (!WebAssembly.validate(bytes)) throw new Error("its engine is damaged or incomplete");
     const { instance } = await WebAssembly.instantiate(bytes);
     const engine = new Engine();
     engine.calls = instance.exports;
@@ -72,6 +74,7 @@ export class Engine {
     sizes.push(config.channel_mixing !== "none");
     this.view(Int32Array, "sizes", sizes.length).set(sizes);
     this.view(Float32Array, "sizes", sizes.length + 1)[sizes.length] = config.eps;
+    this.nOutput = config.n_output;
     this.nParameters = this.calls.configure();
     if (!this.nParameters) throw new Error("the model is too large for the memory of this page; choose a smaller one");
   }
@@ -98,6 +101,31 @@ export class Engine {
 
   get params() {
     return this.view(Float32Array, "params", this.nParameters);
+  }
+
+  /** Hold a network that reads one image at a time, with the arrays of its weights in the order of `tensorsOf`. */
+  hold(config, weights, data, order) {
+    this.configure(config, 1);
+    this.setImages([], [0], order);
+    this.setRecipe({}, data);
+    let at = 0;
+    for (const weight of weights) {
+      this.params.set(weight, at);
+      at += weight.length;
+    }
+  }
+
+  /** The probabilities of an image, uint8 [C, H, W]; a layer whose `mixing` is false leaves its token mixing out. */
+  read(image, mixing = []) {
+    this.view(Uint8Array, "images", image.length).set(image);
+    this.calls.run_one(mixing.reduce((off, on, i) => (on ? off : off | (1 << i)), 0));
+    return this.view(Float32Array, "probabilities", this.nOutput);
+  }
+
+  /** How much each of n tokens influences token t in a layer, for the image that was read; defined in flow.js. */
+  influence(layer, t, n) {
+    this.calls.influence(layer, t);
+    return this.view(Float32Array, "influence", n);
   }
 
   /** Loss and accuracy of images from `first` on, and the probabilities [n, n_output] that the model gives. */
@@ -221,7 +249,7 @@ class TrainingRun {
 
 /** A port to a run of training: in a worker, or, where none can be had, in slices on the page's own thread. */
 export function startRun(answer) {
-  const constants = Object.entries({ MIXINGS, WITH_HIDDEN, TABLES, NO_SIMD });
+  const constants = Object.entries({ MIXINGS, WITH_HIDDEN, TABLES, SIMD, NO_SIMD });
   const lines = constants.map(([name, value]) => `const ${name} = ${JSON.stringify(value)};`);
   const parts = [sizesOf, Engine, TrainingRun].map(String);
   const text = [...lines, ...parts, "new TrainingRun(self, 50);"].join("\n");

@@ -99,6 +99,14 @@ def sheet(maps: np.ndarray, n_columns: int) -> np.ndarray:
     return picture
 
 
+class Engine(traitlets.Bytes):
+    """The compiled engine, which computes in the page what a Mixer does; synced to the page."""
+
+    def __init__(self):
+        super().__init__((FOLDER / "engine.wasm").read_bytes())
+        self.tag(sync=True)
+
+
 class Choice(traitlets.Int):
     """A whole number that a validator of the figure keeps within what there is to choose from; synced both ways."""
 

@@ -2,29 +2,19 @@
 
 import { makeBars } from "./bars.js";
 import { makeBoard } from "./board.js";
-import {
-  areSizes,
-  bytes,
-  forward,
-  GELUS,
-  imageToPatches,
-  influence,
-  isIndex,
-  largest,
-  NORMS,
-  sizesOf,
-  unpack,
-} from "./numerics.js";
+import { Engine, tensorsOf } from "./engine.js";
+import { areSizes, bytes, GELUS, isIndex, largest, NORMS, product, sizesOf, unpack } from "./numerics.js";
 import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
 import { makeLayer } from "./layer.js";
 import { h, isDark, live, newId, note, panel, percent, put, row, say, statusLine, tick, title } from "./page.js";
+import { tablesOf } from "./tables.js";
 
 const TRAITS = ["image", "example", "layer", "token", "mixing"];
 const HINT =
   "The whole model runs here, at every stroke. Press Clear, then draw large and in the middle: with mouse, finger or " +
   "pen, or with the arrow keys and Space. Choose a layer by its picture and a token on its patch or in a table. Switch " +
   "the token mixing of a layer off to see what it was for.";
-const TABLES =
+const READING =
   "Each small picture is a table: a row is a token, that is one patch, and a column is a channel. All are stretched to " +
   "the same size; below each stands how large it is.";
 const DEFINITION =
@@ -32,41 +22,18 @@ const DEFINITION =
   "h = W₁ · LN(X) + b₁. That is how strongly what is added to token t answers to a change of LN(X) at token s, for " +
   "this very image.";
 
-/** The lengths of a weight and a bias. */
-const pair = (name, weight, bias) => [
-  [`${name}.weight`, weight],
-  [`${name}.bias`, bias],
-];
-
-/** The length of each tensor of a model, by its configuration: [name, length] pairs. */
-function lengthsOf(config) {
-  const { shape, nTokens, nChannel } = sizesOf(config);
-  const { n_layers, n_hidden_token, n_hidden_channel, n_output, patch_size } = config;
-  const n = config.norm === "channels" ? nChannel : nTokens * nChannel;
-  const linear = (name, nIn, nOut) => pair(name, nIn * nOut, nOut);
-  const mlp = (name, nIn, nHidden) => [
-    ...pair(`${name}.norm`, n, n),
-    ...linear(`${name}.fc1`, nIn, nHidden),
-    ...linear(`${name}.fc2`, nHidden, nIn),
-  ];
-  const layers = Array.from({ length: n_layers }, (_, i) => [
-    ...mlp(`layers.${i}.token_mixing`, nTokens, n_hidden_token),
-    ...mlp(`layers.${i}.channel_mixing`, nChannel, n_hidden_channel),
-  ]);
-  const first = linear("per_patch.linear", shape[0] * patch_size ** 2, nChannel);
-  return [...first, ...layers.flat(), ...pair("output.norm", n, n), ...linear("output.linear", nChannel, n_output)];
-}
-
-/** An error, if the configuration is not that of the weights: with a wrong size a loop might not end. */
-function checkSizes(config, weights) {
+/** The tensors of a model in the order of the engine; an error, unless they and no others are its weights. */
+function weightsOf(config, weights) {
   const { shape, rows, columns, nChannel } = sizesOf(config);
   const { n_layers, n_hidden_token, n_hidden_channel, n_output, patch_size } = config;
   const sizes = [...shape, rows, columns, patch_size, n_layers, nChannel, n_hidden_token, n_hidden_channel, n_output];
-  const right =
-    areSizes(sizes, 11) &&
-    Object.keys(weights).length === 12 * n_layers + 6 &&
-    lengthsOf(config).every(([name, length]) => weights[name]?.length === length);
-  if (!right) throw new Error("its sizes are not those of its weights");
+  const nWeights = Object.keys(weights).length;
+  const areRight = areSizes(sizes, 11) && n_layers < nWeights; // with others a loop might not end
+  const tensors = areRight ? tensorsOf(config) : [];
+  const fits = ([name, size]) => weights[name]?.length === product(size);
+  if (shape[0] !== 1 || tensors.length !== nWeights || !tensors.every(fits))
+    throw new Error("its sizes are not those of its weights");
+  return tensors.map(([name]) => weights[name]);
 }
 
 /** An error, if a number or a choice of the configuration is not one. */
@@ -91,8 +58,7 @@ function checkChoices(model, { config, nTokens, nExamples }) {
 function readMixer(model) {
   const [config, names, labels] = ["config", "class_names", "labels"].map((name) => model.get(name));
   const [mean, std] = [model.get("mean"), model.get("std")];
-  const weights = unpack(model.get("weights"), model.get("tensors"));
-  checkSizes(config, weights);
+  const weights = weightsOf(config, unpack(model.get("weights"), model.get("tensors")));
   checkOptions(config, mean, std);
   const { shape, rows, columns, nTokens } = sizesOf(config);
   const [, H, W] = shape;
@@ -110,14 +76,14 @@ function readMixer(model) {
 }
 
 /** A function that runs the model, once for each image and each choice of mixing. */
-function makeRun(model, { config, weights, mean, std }) {
+function makeRun(model, { config, weights, mean, std }, engine) {
   let [known, mixed, results] = [];
+  engine.hold(config, weights, { mean: [mean], std: [std] });
   return (image, mixing) => {
     if (known === model.get("image") && mixed === mixing) return results;
     [known, mixed] = [model.get("image"), mixing];
-    const pixels = Float32Array.from(image, (value) => (value / 255 - mean) / std);
-    results = forward(config, weights, pixels, mixing);
-    put(model, "probabilities", results.probabilities);
+    put(model, "probabilities", [...engine.read(image, mixing)]);
+    results = tablesOf(engine, config);
     return results;
   };
 }
@@ -170,7 +136,7 @@ function makeLayerCard(model, i, size) {
 }
 
 /** All tables in the order in which the data flow. */
-function makeStrip(model, { config, shape, nTokens }) {
+function makeStrip(model, { config, nTokens, mean, std }) {
   const [P, C] = [config.patch_size, config.n_channel];
   const patches = picture(`The patches: a row of ${P * P} pixels for each of ${nTokens} patches.`);
   const tokens = picture(`The tokens: a row of ${C} numbers for each of ${nTokens} patches.`);
@@ -185,9 +151,10 @@ function makeStrip(model, { config, shape, nTokens }) {
     ...layers.map((card) => card.el),
     panel("", title("Mean"), pooled, note(`1 × ${C}`)),
   );
-  const draw = ({ image, results, layer, mixing, dark }) => {
+  const grey = (value) => 255 * (value * std + mean);
+  const draw = ({ results, layer, mixing, dark }) => {
     const table = (canvas, values, rows) => drawMap(canvas, values, rows, C, largest(values), dark);
-    drawImage(patches, imageToPatches(image, shape, P), [1, nTokens, P * P]);
+    drawImage(patches, results.patches.map(grey), [1, nTokens, P * P]);
     table(tokens, results.tokens, nTokens);
     table(pooled, results.pooled, 1);
     layers.forEach(({ canvas, button, box }, i) => {
@@ -217,35 +184,36 @@ function sourcesInWords(sizes, token, layer, mixing) {
 }
 
 /** All that the parts draw, computed from the traits. */
-function makeScene(model, mixer, run, example) {
-  const { config, weights, caption } = mixer;
+function makeScene(model, mixer, engine, run, example) {
+  const { caption, nTokens } = mixer;
   const [layer, token, mixing] = ["layer", "token", "mixing"].map((name) => model.get(name));
   const image = bytes(model.get("image"));
   if (image.length !== mixer.H * mixer.W) throw new Error("its image is damaged or incomplete");
   const results = run(image, mixing);
-  const sizes = mixing[layer] ? influence(config, weights, results, layer, token) : new Float32Array(mixer.nTokens);
+  const sizes = mixing[layer] ? engine.influence(layer, token, nTokens) : new Float32Array(nTokens);
   const best = results.probabilities.indexOf(Math.max(...results.probabilities));
   const what = example < 0 ? "a drawing" : caption(example);
   const sources = sourcesInWords(sizes, token, layer, mixing);
   return { image, results, sizes, best, example, what, sources, layer, token, mixing, dark: isDark() };
 }
 
-function build(model, box) {
+async function build(model, box) {
   const mixer = readMixer(model);
-  const run = makeRun(model, mixer);
+  const engine = await Engine.start(bytes(model.get("engine")));
+  const run = makeRun(model, mixer, engine);
   const [board, bars, gallery] = [makeBoard(model, mixer), makeAnswer(mixer), makeGallery(model, mixer)];
   const [strip, inside, legend] = [makeStrip(model, mixer), makeLayer(model, mixer), makeLegend()];
   const facts = statusLine();
   const top = row(board.el, panel("mx-answer", bars.el, gallery.el));
   box.classList.add("mx-flow");
-  box.append(note(HINT), top, strip.el, note(TABLES), inside.el, facts, legend.el, note(DEFINITION));
+  box.append(note(HINT), top, strip.el, note(READING), inside.el, facts, legend.el, note(DEFINITION));
 
   let example = model.get("example");
   return () => {
     const start = performance.now();
     checkChoices(model, mixer);
     example = agree(model, mixer, example);
-    const scene = makeScene(model, mixer, run, example);
+    const scene = makeScene(model, mixer, engine, run, example);
     const { results, best, sources } = scene;
     for (const part of [board, bars, gallery, strip, inside, legend]) part.draw(scene);
     say(facts, `The model says ${mixer.names[best]} with ${percent(results.probabilities[best])}. ${sources}`);

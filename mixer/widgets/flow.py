@@ -13,8 +13,9 @@ from mixer import checkpoint
 from mixer.config import check_mlps
 from mixer.data import normalise
 from mixer.model import MLPMixer
-from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite
+from mixer.widgets.figure import Choice, Engine, LiveFigure, check_choice, check_finite
 
+MOST_LAYERS = 32  # of the engine
 LARGEST = 500_000  # parameters: the page holds them as float16, 1 MB
 MOST_IMAGES = 40  # stored images, each with a small picture of its own
 
@@ -42,6 +43,7 @@ class MixerFlow(LiveFigure):
     """
 
     MODULE = "flow.js"
+    engine = Engine()
     config = traitlets.Dict().tag(sync=True)
     tensors = traitlets.List().tag(sync=True)
     weights = traitlets.Bytes().tag(sync=True)
@@ -186,6 +188,8 @@ def check_model(path: str | Path, model: MLPMixer, about: dict) -> None:
     check_mlps(model.sizes, f"a page that shows the model of {path}")
     if model.n_parameters > LARGEST:
         raise ValueError(f"the model of {path} has {model.n_parameters:,} parameters; a page takes up to {LARGEST:,}")
+    if len(model.layers) > MOST_LAYERS:
+        raise ValueError(f"the model of {path} has {len(model.layers)} layers; a page takes up to {MOST_LAYERS}")
     missing = [key for key in ("mean", "std", "class_names") if not about.get(key)]
     if missing:
         raise ValueError(f"{path} does not say its {', '.join(missing)}; save it with them, as train.py does")

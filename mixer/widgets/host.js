@@ -42,7 +42,7 @@
     const el = document.createElement("div");
     root.append(el);
     root.model = makeModel(state);
-    figure.render({ model: root.model, el });
+    await figure.render({ model: root.model, el });
     root.querySelector(".mixer-still").classList.add("mixer-hidden");
   }
 

@@ -11,7 +11,7 @@ from mixer.config import MixerConfig
 from mixer.data import SHUFFLES, DataSet, permutation
 from mixer.model import MLPMixer
 from mixer.recipe import Recipe
-from mixer.widgets.figure import FOLDER, LiveFigure, sheet
+from mixer.widgets.figure import Engine, LiveFigure, sheet
 
 LARGEST = 500_000  # bytes of images: the page holds them as they are
 SETTINGS = dict(
@@ -59,7 +59,7 @@ class TrainingLab(LiveFigure):
     """
 
     MODULE = "lab.js"
-    engine = traitlets.Bytes().tag(sync=True)
+    engine = Engine()
     images = traitlets.Bytes().tag(sync=True)
     labels = traitlets.Bytes().tag(sync=True)
     counts = traitlets.List(traitlets.Int()).tag(sync=True)
@@ -86,7 +86,6 @@ class TrainingLab(LiveFigure):
         cuts = [(h, w, p) for h, w in ((H, W), *((S, S) for S in OWN_SIZES)) for p in patch_sizes(h, w)]
         lengths = {n for h, w, p in cuts for n in (h // p * (w // p), p * p)}
         super().__init__(
-            engine=(FOLDER / "engine.wasm").read_bytes(),
             images=b"".join(split.images.cpu().contiguous().numpy().tobytes() for split in splits),
             labels=b"".join(split.labels.cpu().numpy().astype(np.uint8).tobytes() for split in splits),
             counts=[len(split) for split in splits],

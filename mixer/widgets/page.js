@@ -184,30 +184,30 @@ function wordsOf(error) {
 }
 
 /**
- * Run `build`, which fills a box in `el` and returns its `draw`, and call `draw` again when a trait or the theme
- * changes, or `build` calls its third argument, at most once a frame. Returns what ends it, as anywidget expects. An error shows as a sentence in the box.
+ * Run `build`, which fills a box and returns its `draw`, or a promise of it; then put the box into `el`, and call
+ * `draw` again when a trait or the theme changes, or `build` calls its third argument, at most once a frame. Returns
+ * what ends it, as anywidget expects. An error shows as a sentence in the box.
  */
-export function live({ model, el }, traits, build) {
+export async function live({ model, el }, traits, build) {
   const box = h("div", { class: "mx" });
   // With this attribute JupyterLab leaves the keys to a control; without it an arrow key would move to the next cell.
   box.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
-  el.append(box);
   const events = traits.map((name) => `change:${name}`);
   let [frame, ended, draw] = [0, false];
-  const attempt = (action) => {
-    try {
-      action();
-    } catch (error) {
-      end();
-      box.replaceChildren(h("p", { role: "alert" }, `This figure cannot come to life: ${wordsOf(error)}`));
-    }
+  const fail = (error) => {
+    end();
+    box.replaceChildren(h("p", { role: "alert" }, `This figure cannot come to life: ${wordsOf(error)}`));
   };
   const redraw = () => {
     frame = 0;
-    attempt(draw);
+    try {
+      draw();
+    } catch (error) {
+      fail(error);
+    }
   };
   const later = () => {
-    if (!ended) frame ||= requestAnimationFrame(redraw);
+    if (draw && !ended) frame ||= requestAnimationFrame(redraw);
   };
   const endTheme = onTheme(later);
   const end = () => {
@@ -216,10 +216,13 @@ export function live({ model, el }, traits, build) {
     events.forEach((event) => model.off(event, later));
     endTheme();
   };
-  attempt(() => {
-    draw = build(model, box, later);
-    draw();
+  try {
+    draw = await build(model, box, later);
     events.forEach((event) => model.on(event, later));
-  });
+  } catch (error) {
+    draw = () => fail(error);
+  }
+  el.append(box);
+  redraw();
   return end;
 }

@@ -45,12 +45,8 @@ export function makeReader(model, lab) {
     frame.style.setProperty("--columns", W / scene.config.patch_size);
     board.draw({ image, what: image.some(Boolean) ? "a drawing" : "nothing" });
     if (!engine || !scene.params || !image.some(Boolean)) return bars.draw(ASK);
-    engine.configure(scene.config, 1);
-    engine.setImages(image, [0], scene.order);
-    engine.setRecipe({}, lab);
-    engine.params.set(scene.params);
-    engine.calls.run_one(0);
-    const shares = engine.view(Float32Array, "probabilities", lab.names.length);
+    engine.hold(scene.config, [scene.params], lab, scene.order);
+    const shares = engine.read(image);
     const best = shares.indexOf(highest(shares));
     bars.draw(`The model of this moment says: ${lab.names[best]}`, shares, best);
   }

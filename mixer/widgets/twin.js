@@ -1,7 +1,8 @@
 // ConvolutionTwin: one hidden unit of token mixing, as a row of W1 and as a kernel, adding up the same number twice.
 
 import { colour, describe, drawImage, picture } from "./canvas.js";
-import { areSizes, bytes, floats, gelu, GELUS, highest, isIndex, largest, product, rowOf } from "./numerics.js";
+import { Engine } from "./engine.js";
+import { areSizes, bytes, floats, GELUS, highest, isIndex, largest, product, rowOf } from "./numerics.js";
 import { h, isDark, live, note, panel, place, playButton, put, row, say, slider, statusLine, title } from "./page.js";
 
 const TRAITS = ["unit", "channel", "example", "n_added"];
@@ -55,7 +56,7 @@ function correlate(map, kernel) {
 }
 
 /** All that is shown of a unit on a channel of an image when `nAdded` products are added, in both views. */
-function compute({ counts, grid, nTokens, W1, b1, normed }, [unit, channel, example, nAdded], kind) {
+function compute({ counts, grid, nTokens, W1, b1, normed }, [unit, channel, example, nAdded], gelu) {
   const column = rowOf(normed, example * counts.channel + channel, nTokens);
   const weights = rowOf(W1, unit, nTokens);
   const products = weights.map((weight, t) => weight * column[t]);
@@ -69,7 +70,7 @@ function compute({ counts, grid, nTokens, W1, b1, normed }, [unit, channel, exam
   const rowLimit = largest(rowSumsOf(fold(weights, grid)));
   const totals = [nAdded ? sums[nAdded - 1] : 0, correlate(map, kernel)[0][0]];
   const biased = totals.map((total) => total + b1[unit]);
-  const activations = biased.map((value) => gelu(value, kind));
+  const activations = biased.map(gelu);
   return { column, weights, products, sums, rowSums, rowLimit, totals, bias: b1[unit], biased, activations };
 }
 
@@ -224,8 +225,10 @@ function factsOf(now, [unit, channel, , nAdded], nTokens) {
   return `${sums} With the bias and through GELU, ${which} is ${shown(now.activations[0])}.`;
 }
 
-function build(model, box) {
+async function build(model, box) {
   const data = readState(model);
+  const { calls } = await Engine.start(bytes(model.get("engine")));
+  const gelu = (value) => calls.gelu(value, model.get("gelu") === "tanh");
   const { counts, grid, nTokens } = data;
   const pick = (token) => put(model, "n_added", token + 1);
   const sliders = TRAITS.map((name, i) =>
@@ -251,7 +254,7 @@ function build(model, box) {
     const outside = TRAITS.find((name, i) => !isIndex(choices[i], counts[name]));
     if (outside) throw new Error(`there is no ${outside} ${model.get(outside)}`);
     sliders.forEach((each, i) => each.set(choices[i]));
-    const now = compute(data, choices, model.get("gelu"));
+    const now = compute(data, choices, gelu);
     for (const part of [image, tokenView, mapView, table]) part.draw(now, choices);
     say(facts, factsOf(now, choices, nTokens));
     scale.style.background = `linear-gradient(to right, ${[-1, 0, 1].map((value) => fill(value, 1))})`;

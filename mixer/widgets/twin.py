@@ -10,7 +10,7 @@ from torch import Tensor
 from mixer.checkpoint import load
 from mixer.config import check_mlps
 from mixer.data import normalise
-from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite, sheet
+from mixer.widgets.figure import Choice, Engine, LiveFigure, check_choice, check_finite, sheet
 
 
 class ConvolutionTwin(LiveFigure):
@@ -32,6 +32,7 @@ class ConvolutionTwin(LiveFigure):
     """
 
     MODULE = "twin.js"
+    engine = Engine()
     images = traitlets.Bytes().tag(sync=True)  # uint8 [n, C_in, H, W]
     normed = traitlets.Bytes().tag(sync=True)  # LN(X), float32 [n, n_channel, n_tokens]
     W1 = traitlets.Bytes().tag(sync=True)  # float32 [n_hidden_token, n_tokens]

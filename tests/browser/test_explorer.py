@@ -21,11 +21,11 @@ SPECTRUM = """async () => {
   const { default: figure, spectrum } = await import(url);
   Object.assign(window, { figure, spectrum });
 }"""
-RENDER_AGAIN = """() => {
+RENDER_AGAIN = """async () => {
   const { model } = document.querySelector(".mixer-figure");
   const el = document.createElement("div");
   document.body.append(el);
-  figure.render({ model, el });
+  await figure.render({ model, el });
   return el.querySelectorAll("[role=alert]").length;
 }"""
 
@@ -221,8 +221,7 @@ def test_a_spectrum_is_that_of_numpy_and_quick_on_large_grids(explorer, tab, tmp
     page = opened(tab, tmp_path, explorer)
     page.evaluate(SPECTRUM)
     values = np.random.default_rng(0).standard_normal(grid).astype(np.float32)
-    session = page.context.new_cdp_session(page)
-    power = evaluate_within(session, 5, "(...given) => [...spectrum(...given)]", values.flatten().tolist(), *grid)
+    power = evaluate_within(page, 5, "(...given) => [...spectrum(...given)]", values.flatten().tolist(), *grid)
     expected = np.fft.fftshift(np.abs(np.fft.fft2(values)) ** 2)
     assert np.abs(np.reshape(power, grid) - expected).max() < 1e-4 * expected.max()
 
@@ -232,8 +231,7 @@ def test_a_large_grid_is_drawn_without_a_wait(tab, tmp_path, trained):
     path = trained(tmp_path, image_size=224, patch_size=1, steps=[0])
     page = opened(tab, tmp_path, TokenMixingExplorer(path, torch.randint(0, 256, (2, 1, 224, 224), dtype=torch.uint8)))
     page.evaluate(SPECTRUM)
-    session = page.context.new_cdp_session(page)
-    assert evaluate_within(session, 5, RENDER_AGAIN) == 0
+    assert evaluate_within(page, 5, RENDER_AGAIN) == 0
 
 
 def test_the_facts_of_a_unit(explorer, tab, tmp_path):

@@ -1,7 +1,5 @@
 """The model in the page: in Chromium its numbers are those of torch, and every control changes what is seen."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -9,25 +7,36 @@ import torch.nn.functional as F
 from torch import nn
 
 from _extensions.chromium import Tab, settle, write_page
-from mixer import ImageToPatches, checkpoint, load_checkpoint, load_data, shipped_weights
-from mixer.widgets.flow import MixerFlow
+from mixer import checkpoint, load_checkpoint, load_data, shipped_weights
+from mixer.data import normalise
+from mixer.widgets.flow import MOST_LAYERS, MixerFlow
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 ABOUT = dict(mean=[0.3], std=[0.25], class_names=["top", "second", HOSTILE])
+# The module as m, its engine, and a function that holds a model in it and reads images: all tables of each.
 IMPORT = """async () => {
   const { module, state } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
   const view = ({ base64 }) => new DataView(Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0)).buffer);
-  const text = `${module}export { colour, drawMap, erf, forward, fromHalves, gelu, geluSlope, imageToPatches, influence,
-    layerNorm, linear, unpack };`;
+  const text = `${module}export { bytes, colour, drawMap, Engine, fromHalves, tablesOf, tensorsOf, unpack };`;
   const m = await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
-  const floats = (tensors) => Object.fromEntries(Object.entries(tensors).map(([k, v]) => [k, Float32Array.from(v)]));
-  Object.assign(window, { m, state, view, floats });
+  const engine = await m.Engine.start(m.bytes(view(state.engine)));
+  const copies = (tables) => Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, [...table]]));
+  const read = (config, weights, data, images, mixing) => {
+    engine.hold(config, m.tensorsOf(config).map(([name]) => weights[name]), data);
+    return images.map((image) => {
+      engine.read(image, mixing);
+      return copies(m.tablesOf(engine, config));
+    });
+  };
+  Object.assign(window, { m, state, view, engine, read });
 }"""
-FORWARD = """(images) => {
-  const weights = m.unpack(view(state.weights), state.tensors);
-  const pixels = (image) => Float32Array.from(image, (value) => (value / 255 - state.mean) / state.std);
-  return images.map((image) => m.forward(state.config, weights, pixels(image)));
+READ_STATE = """(images) => {
+  const { config, mean, std, weights, tensors } = state;
+  return read(config, m.unpack(view(weights), tensors), { mean: [mean], std: [std] }, images);
 }"""
+# The engine starts when the test says so.
+HELD = """const start = WebAssembly.instantiate;
+WebAssembly.instantiate = (bytes) => new Promise((go) => Object.assign(window, { go })).then(() => start(bytes));"""
 COLOURS = """() => {
   const values = Array.from({ length: 600 }, () => 3 * Math.random() - 1.5);
   const canvas = document.createElement("canvas");
@@ -81,17 +90,12 @@ def js(tab, tmp_path, small_figure):
     return page.evaluate
 
 
-def floats(numbers):
-    """A list of numbers, or an object with a number for each index, as it comes from a Float32Array."""
-    return torch.as_tensor(list(numbers.values()) if isinstance(numbers, dict) else numbers, dtype=torch.float64)
-
-
 def plain(tensors):
     return {name: tensor.flatten().tolist() for name, tensor in tensors.items()}
 
 
 def assert_close(numbers, expected, tolerance):
-    numbers = floats(numbers)
+    numbers = torch.as_tensor(numbers, dtype=torch.float64)
     assert numbers.numel() == expected.numel()
     assert (numbers.view(expected.shape) - expected).abs().max() <= tolerance
 
@@ -111,78 +115,74 @@ def test_halves_are_float16(js):
     assert js(refused, wrong) == wrong
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("erf", 1e-6), ("tanh", 1e-12)])
-def test_gelu_and_its_slope(js, kind, tolerance):
-    x = torch.linspace(-6, 6, 997, dtype=torch.float64, requires_grad=True)
-    y = F.gelu(x, approximate="none" if kind == "erf" else "tanh")
-    (slope,) = torch.autograd.grad(y.sum(), x)
-    for name, expected in (("gelu", y), ("geluSlope", slope)):
-        values = js(f"(x) => x.map((value) => m.{name}(value, '{kind}'))", x.tolist())
-        assert_close(values, expected, tolerance)
-
-
-def test_erf_is_as_exact_as_its_source_says(js):
-    x = torch.linspace(-5, 5, 1001, dtype=torch.float64)
-    assert_close(js("(x) => x.map(m.erf)", x.tolist()), torch.erf(x), 1.5e-7)
-
-
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 3, 4), (3, 5, 7), (1, 64, 10), (49, 16, 6), (7, 2, 129)])
-def test_linear_of_every_odd_size(js, sizes):
-    n, n_in, n_out = sizes
-    x, weight, bias = torch.randn(n, n_in), torch.randn(n_out, n_in), torch.randn(n_out)
-    values = js(
-        "(t) => m.linear(...t.map((list) => Float32Array.from(list)))",
-        [t.flatten().tolist() for t in (x, weight, bias)],
-    )
-    assert_close(values, F.linear(x, weight, bias), 1e-5)
-
-
-@pytest.mark.parametrize("shape", [[6], [5, 6]], ids=["channels", "tokens_channels"])
-def test_layer_norm(js, shape):
-    x, weight, bias = 3 * torch.randn(5, 6) + 2, torch.randn(shape), torch.randn(shape)
-    arrays = [t.flatten().tolist() for t in (x, weight, bias)]
-    values = js(f"(t) => m.layerNorm(...t.map((list) => Float32Array.from(list)), {math.prod(shape)}, 1e-5)", arrays)
-    assert_close(values, F.layer_norm(x, shape, weight, bias), 1e-5)
-
-
-def test_patches_of_a_colour_image(js):
-    image = torch.arange(3 * 6 * 4)
-    values = js("(image) => m.imageToPatches(image, [3, 6, 4], 2)", image.tolist())
-    assert_close(values, ImageToPatches(2)(image.view(1, 3, 6, 4)), 0)
+@pytest.mark.parametrize("kind", ["none", "tanh"])
+def test_gelu(js, kind):
+    x = torch.linspace(-6, 6, 997, dtype=torch.float64)
+    values = js(f"(x) => x.map((value) => engine.calls.gelu(value, {int(kind == 'tanh')}))", x.tolist())
+    assert_close(values, F.gelu(x, approximate=kind), 1e-6)
 
 
 def test_maps_have_the_colours_of_single_weights(js):
     assert js(COLOURS) == [True, True]
 
 
+SIZES = {
+    "odd, in colour": dict(n_image_channel=3, image_size=(6, 4), n_channel=5, n_hidden_token=3, n_hidden_channel=9),
+    "even": dict(image_size=8, n_channel=12, n_hidden_token=8, n_hidden_channel=16),
+    "one token, one channel": dict(patch_size=4, n_channel=1, n_hidden=1),
+}
+
+
 @pytest.mark.parametrize("norm", ["channels", "tokens_channels"])
 @pytest.mark.parametrize("gelu", ["erf", "tanh"])
-def test_every_step_of_small_models(js, norm, gelu, small_model):
-    sizes = dict(n_layers=2, n_image_channel=3, image_size=(6, 4), n_hidden_channel=9, eps=1e-3)
-    model = small_model(norm=norm, gelu=gelu, **sizes).eval()
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_every_step_of_small_models(js, sizes, norm, gelu, small_model):
+    model = small_model(norm=norm, gelu=gelu, n_layers=2, eps=1e-3, **sizes).eval()
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.7)  # LayerNorm's own weights too
-    image = torch.randn(1, 3, 6, 4)
-    code = "([config, weights, image, mixing]) => m.forward(config, floats(weights), Float32Array.from(image), mixing)"
-    given = [model.config, plain(model.state_dict()), image.flatten().tolist()]
-    results = js(code, [*given, [True, True]])
-    logits, expected = model.forward_intermediates(image)
-    for name, tensor in {**expected, "logits": logits}.items():
-        assert_close(results[name], tensor, 1e-4)
-    assert_close(results["probabilities"], logits.softmax(1), 1e-5)
-
+    C, H, W = model.image_shape
+    image = torch.randint(0, 256, (1, C, H, W), dtype=torch.uint8)
+    data = dict(mean=[0.4, 0.5, 0.6][:C], std=[0.3, 0.2, 0.25][:C])
+    code = "([config, weights, data, image, mixing]) => read(config, weights, data, [image], mixing)[0]"
+    given = [model.config, plain(model.state_dict()), data, image.flatten().tolist()]
+    pixels = normalise(image, **data)
+    logits, expected = model.forward_intermediates(pixels)
     x = model.layers[0].channel_mixing(expected["tokens"])  # without the token mixing of layer 0
-    assert_close(js(code, [*given, [False, True]])["logits"], model.output(model.layers[1](x)), 1e-4)
+    tables = js(code, [*given, [False, True]])
+    assert_close(tables["logits"], model.output(model.layers[1](x)), 1e-4)
+    assert_close(tables["layers.0.token_mixing"], expected["tokens"], 1e-5)
+    assert_close(tables["layers.0.token_mixing.hidden"], expected["layers.0.token_mixing.hidden"], 1e-4)
+    tables = js(code, [*given, [True, True]])
+    for name, tensor in {**expected, "patches": model.patches(pixels), "logits": logits}.items():
+        assert_close(tables[name], tensor, 1e-4)
+    assert_close(tables["probabilities"], logits.softmax(1), 1e-5)
+    check_influence(js, model, expected)
 
-    code = """([config, weights, image, layer, t]) =>
-      m.influence(config, floats(weights), m.forward(config, floats(weights), image), layer, t)"""
+
+def check_influence(js, model, expected):
+    """Compare the influence on every token in both layers, of the image that the engine read last, with torch's."""
+    code = "([layer, n]) => Array.from({ length: n }, (_, t) => [...engine.influence(layer, t, n)])"
     for layer, before in ((0, "tokens"), (1, "layers.0.channel_mixing")):
         block = model.layers[layer].token_mixing
         normed = block.norm(expected[before])[0].T.detach()  # [n_channel, n_tokens]
         J = torch.autograd.functional.jacobian(lambda z, block=block: block.fc2(block.gelu(block.fc1(z))), normed)
         sizes = J.diagonal(dim1=0, dim2=2).abs().mean(dim=-1)  # [t, s]
-        for t in range(model.n_tokens):
-            assert_close(js(code, [*given, layer, t]), sizes[t], 1e-5)
+        assert_close(js(code, [layer, model.n_tokens]), sizes, 1e-5)
+
+
+def test_as_many_layers_as_the_engine_takes(js, small_model):
+    """The switches of their token mixing are the bits of one number, and a layer more would have no place."""
+    model = small_model(n_layers=MOST_LAYERS)
+    image, mixing = torch.randint(0, 256, (1, 1, 4, 4), dtype=torch.uint8), [True] * MOST_LAYERS
+    mixing[0] = mixing[-1] = False
+    x = model.per_patch(model.patches(image / 255))
+    for layer, on in zip(model.layers, mixing, strict=True):
+        x = layer(x) if on else layer.channel_mixing(x)
+    given = [model.config, plain(model.state_dict()), image.flatten().tolist(), mixing]
+    code = "([config, weights, image, mixing]) => read(config, weights, { mean: [0], std: [1] }, [image], mixing)[0]"
+    assert_close(js(code, given)["logits"], model.output(x), 1e-4)
+    refused = "(config) => { try { engine.configure(config, 1) } catch ({ message }) { return message } }"
+    assert "the model is too large" in js(refused, {**model.config, "n_layers": MOST_LAYERS + 1})
 
 
 def compare(page, path, images, n_whole):
@@ -191,9 +191,8 @@ def compare(page, path, images, n_whole):
     model, about = load_checkpoint(path)
     logits, expected = model.forward_intermediates((images.float() / 255 - about["mean"][0]) / about["std"][0])
     rows = images.flatten(1).tolist()
-    code = f"(images) => ({FORWARD})(images).map(({{ logits }}) => Array.from(logits))"
-    assert_close(page.evaluate(code, rows), logits, 1e-4)
-    for i, results in enumerate(page.evaluate(FORWARD, rows[:n_whole])):
+    assert_close(page.evaluate(f"(images) => ({READ_STATE})(images).map(({{ logits }}) => logits)", rows), logits, 1e-4)
+    for i, results in enumerate(page.evaluate(READ_STATE, rows[:n_whole])):
         for name, tensor in expected.items():
             assert_close(results[name], tensor[i], 1e-4)
 
@@ -220,6 +219,7 @@ def test_the_mnist_model_is_that_of_torch(tab, tmp_path, mnist):
         (dict(labels=[1]), "1 labels for 2 images"),
         (dict(labels=[1, 3]), "a label is 3; choose from 0 to 2"),
         (dict(model=dict(n_image_channel=3)), "3 image channels"),
+        (dict(model=dict(n_layers=33)), "has 33 layers; a page takes up to 32"),
         (dict(model=dict(n_channel=600, n_hidden=600)), "parameters; a page takes up to 500,000"),
         (dict(about={**ABOUT, "std": None}), "does not say its std"),
         (dict(about={**ABOUT, "class_names": ["one"]}), "names 1 classes, but its model has 3 outputs"),
@@ -477,6 +477,7 @@ def test_names_of_classes_are_text(tab, tmp_path, small_figure):
         ("weights", {"base64": "AAAA"}, "its weights are damaged or incomplete"),
         ("images", {"base64": "AAAA"}, "its stored images are damaged or incomplete"),
         ("class_names", ["one"], "its class names are damaged or incomplete"),
+        ("engine", {"base64": "AAAA"}, "its engine is damaged or incomplete"),
     ],
 )
 def test_a_damaged_figure_says_so(tab, tmp_path, monkeypatch, trait, value, words, small_figure):
@@ -485,6 +486,28 @@ def test_a_damaged_figure_says_so(tab, tmp_path, monkeypatch, trait, value, word
     monkeypatch.setattr(MixerFlow, "state", lambda self: damaged)
     page = tab.open(write_page(tmp_path / "page.html", figure))
     assert page.get_by_role("alert").inner_text() == f"This figure cannot come to life: {words}"
+
+
+@pytest.mark.parametrize("script", ["delete window.WebAssembly", "WebAssembly.validate = () => false"])
+def test_a_browser_without_simd_is_told(tab, tmp_path, script, small_figure):
+    tab.page.add_init_script(script)
+    page = tab.open(write_page(tmp_path / "page.html", small_figure(tmp_path)))
+    assert "this browser has no WebAssembly with SIMD; one of 2023" in page.get_by_role("alert").inner_text()
+
+
+def test_the_still_picture_stands_until_the_engine_has_started(tab, tmp_path, small_figure):
+    tab.page.add_init_script(HELD)
+    page = tab.page
+    page.goto(write_page(tmp_path / "page.html", small_figure(tmp_path)).as_uri())
+    page.wait_for_function("'go' in window")
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    settle(page)
+    assert page.locator(".mixer-still").is_visible()
+    assert page.locator(".mx").count() == 0
+    page.evaluate("go()")
+    page.locator("p[role=status]").get_by_text("The model says").wait_for()
+    assert page.locator(".mixer-still").is_hidden()
+    assert page.get_by_role("alert").count() == 0
 
 
 @pytest.mark.parametrize("name", ["n_layers", "n_channel", "n_hidden_token", "n_hidden_channel", "n_image_channel"])

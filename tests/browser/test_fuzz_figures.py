@@ -35,13 +35,13 @@ IMPORT = """async () => {
   const { module } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
   window.m = (await import(URL.createObjectURL(new Blob([module], { type: "text/javascript" })))).default;
 }"""
-RENDER = """(stored) => {
+RENDER = """async (stored) => {
   const view = ({ base64 }) => new DataView(Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0)).buffer);
   const state = Object.fromEntries(Object.entries(stored).map(([k, v]) => [k, v?.base64 === undefined ? v : view(v)]));
   const set = (name, value) => (state[name] = value);
   const el = document.createElement("div");
   document.body.replaceChildren(el);
-  m.render({ model: { get: (name) => state[name], set, on() {}, off() {}, save_changes() {} }, el });
+  await m.render({ model: { get: (name) => state[name], set, on() {}, off() {}, save_changes() {} }, el });
   return [el.querySelectorAll("canvas").length, ...[...el.querySelectorAll("[role=alert]")].map((p) => p.textContent)];
 }"""
 TOGETHER = [  # damage in several places, that agree: the products of the sizes are right
@@ -101,8 +101,7 @@ def render(tab, tmp_path):
         figure = FIGURES[kind]()
         page = tab.open(write_page(tmp_path / "page.html", figure))
         page.evaluate(IMPORT)
-        session = page.context.new_cdp_session(page)
-        return json.loads(json.dumps(figure.state())), lambda state: evaluate_within(session, LIMIT, RENDER, state)
+        return json.loads(json.dumps(figure.state())), lambda state: evaluate_within(page, LIMIT, RENDER, state)
 
     return opened
 

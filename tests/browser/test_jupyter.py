@@ -15,12 +15,13 @@ from jupyter_client.manager import start_new_kernel
 from playwright.sync_api import TimeoutError
 
 from _extensions.chromium import Tab
-from mixer.widgets import PatchExplorer
+from mixer.widgets import MixerFlow
 
 MAKE = """
 import torch
-from mixer.widgets import PatchExplorer
-explorer = PatchExplorer(torch.zeros(1, 8, 8, dtype=torch.uint8), 4)
+from mixer import shipped_weights
+from mixer.widgets import MixerFlow
+flow = MixerFlow(shipped_weights("digits-1"), torch.zeros(2, 1, 8, 8, dtype=torch.uint8))
 """
 
 
@@ -50,12 +51,12 @@ def run(client, code):
 def test_traits_go_both_ways(kernel):
     _, comms = run(kernel, MAKE)
     (opened,) = (comm for comm in comms if "_esm" in comm.get("data", {}).get("state", {}))
-    assert opened["data"]["state"]["_esm"] == PatchExplorer._esm
+    assert opened["data"]["state"]["_esm"] == MixerFlow._esm
     update = {"comm_id": opened["comm_id"], "data": {"method": "update", "state": {"token": 3}, "buffer_paths": []}}
     kernel.shell_channel.send(kernel.session.msg("comm_msg", update))
-    printed, _ = run(kernel, "print(explorer.token)")
+    printed, _ = run(kernel, "print(flow.token)")
     assert printed == "3\n"
-    _, comms = run(kernel, "explorer.token = 1")
+    _, comms = run(kernel, "flow.token = 1")
     assert {"token": 1} in [comm["data"].get("state") for comm in comms]
 
 
@@ -63,7 +64,7 @@ def test_traits_go_both_ways(kernel):
 def lab(tmp_path):
     """JupyterLab on a folder with one notebook: its address."""
     notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(MAKE + "explorer"), nbformat.v4.new_code_cell("explorer.token = 2")],
+        cells=[nbformat.v4.new_code_cell(MAKE + "flow"), nbformat.v4.new_code_cell("flow.token = 2")],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
     )
     nbformat.write(notebook, tmp_path / "figure.ipynb")
@@ -111,11 +112,11 @@ def test_it_is_alive_in_jupyterlab(browser, lab):
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
         with suppress(TimeoutError):
-            facts.get_by_text("Token 2").wait_for(timeout=20_000)  # the second cell set it
+            facts.get_by_text("token 2 is mixed").wait_for(timeout=20_000)  # the second cell set it
             break
-    facts.get_by_text("Token 2").wait_for()
+    facts.get_by_text("token 2 is mixed").wait_for()
     page.locator(".mx").get_by_role("slider", name="Token").press("ArrowRight")
-    facts.get_by_text("Token 3").wait_for()
+    facts.get_by_text("token 3 is mixed").wait_for()
     assert page.locator(".mx canvas").first.evaluate("c => c.getContext('2d').getImageData(0, 0, 1, 1).data[3]") == 255
     page.close()
 
@@ -133,7 +134,7 @@ sys.modules["google.colab.output"] = output
 
 def test_on_colab_it_asks_for_the_widget_manager(kernel):
     """With a stand-in for the module of Colab: a figure is shown as a widget, by the manager that Colab names."""
-    show = "data, about = explorer._repr_mimebundle_(); view = 'application/vnd.jupyter.widget-view+json'\n"
+    show = "data, about = flow._repr_mimebundle_(); view = 'application/vnd.jupyter.widget-view+json'\n"
     printed, _ = run(kernel, COLAB + MAKE + show + "print(calls, view in data, about[view])")
     address = {"colab": {"custom_widget_manager": {"url": "https://example.org/manager.js"}}}
     assert printed == f"['enabled'] True {address}\n"

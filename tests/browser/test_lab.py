@@ -248,7 +248,7 @@ def test_two_labs_on_one_page_do_not_disturb_each_other(tab, tmp_path, digits):
         (dict(patch_sizes=[1e8]), "its images are damaged or incomplete"),
         (dict(settings={}), "Patch size: choose 1, 2, 4, 8."),
         (dict(settings=dict(n_layers=1e8)), "Patch size: choose 1, 2, 4, 8."),
-        (dict(engine={"base64": "AAAA"}), "this browser has no WebAssembly with SIMD"),
+        (dict(engine={"base64": "AAAA"}), "its engine is damaged or incomplete"),
     ],
 )
 def test_a_damaged_state_is_named(browser, tmp_path, digits, damage, words):

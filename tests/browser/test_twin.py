@@ -238,6 +238,7 @@ def test_a_narrow_page_does_not_scroll_sideways(browser, tmp_path, images):
         ("W1", bytes(4 * 63 * 16), "numbers are damaged or incomplete"),
         ("normed", bytes(4 * 3 * 48 * 16 - 4) + b"\x00\x00\xc0\x7f", "not finite"),
         ("images", b"", "images are damaged or incomplete"),
+        ("engine", b"", "its engine is damaged or incomplete"),
     ],
 )
 def test_a_damaged_state_is_named(tab, tmp_path, digits, images, name, numbers, words):

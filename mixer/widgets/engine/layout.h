@@ -5,7 +5,7 @@
 
 #include "numbers.h"
 
-#define MOST_LAYERS 64
+#define MOST_LAYERS 32  // as many as a mask of 32 bits can name
 enum { MLP, LINEAR, NONE, RANDOM, AVERAGE, SHIFT, TOEPLITZ, LOW_RANK, KRONECKER };  // ways to mix tokens
 
 // Sizes and options, written by JavaScript in this order.
@@ -120,6 +120,7 @@ static void add_layer(Layer *layer) {
 // Memory for a network of the sizes that were written; the number of its parameters, or 0 if the memory does not suffice.
 int EXPORT(configure)(void) {
     heap_end = heap_begin(), out_of_memory = 0, n_parameters = n_tensors = 0;
+    if (size.layers > MOST_LAYERS) return 0;
     rows = size.height / size.patch, columns = size.width / size.patch, n_tokens = rows * columns;
     n_pixels = size.colours * size.patch * size.patch;
     u64 table = (u64)n_tokens * size.batch * size.channels, hidden = (u64)size.batch * size.channels * size.hidden_token;
