@@ -90,12 +90,8 @@ class DataSet:
         return replace(self, pixel_order=pixel_order(shuffle, (H, W), patch_size))
 
     def first(self, n_train: int) -> "DataSet":
-        """The same data set with its first training images alone; mean and standard deviation stay as they are.
-
-        Raises:
-            ValueError: there are not so many.
-        """
-        if not 1 <= n_train <= len(self.train):
+        """The same data set with its first training images alone; raises ValueError if there are not so many."""
+        if n_train not in range(1, len(self.train) + 1):
             there = f"{len(self.train):,}, the number of training images of {self.name}"
             raise ValueError(f"n_train is {n_train}; choose from 1 to {there}")
         return replace(self, train=self.train.at(torch.arange(n_train)))
@@ -203,8 +199,7 @@ def held_out(n: int) -> tuple[Tensor, Tensor]:
 def in_memory(name: str, train: Split, test: Split, class_names: list[str]) -> DataSet:
     """Hold out the validation images and measure mean and standard deviation on the rest."""
     kept, held = held_out(len(train))
-    validation = train.at(held)
-    train = train.at(kept)
+    train, validation = train.at(kept), train.at(held)
     mean, std = mean_and_std(train.images)
     return DataSet(name, train, validation, test, class_names, mean, std, tuple(train.images.shape[1:]))
 
@@ -236,10 +231,7 @@ def _digits() -> DataSet:
 
 
 def _folder(path: Path, image_size: int = 32, background: str = "white") -> DataSet:
-    """The reader's own images as RGB, the shorter side resized to `image_size` and the middle cut out.
-
-    They are read class by class; the training images then get one fixed order in which the classes are mixed.
-    """
+    """The reader's own images as RGB, cut to squares; those of training in one fixed order that mixes the classes."""
     train, test, class_names = open_folder(path, image_size, background)
     if (len(train) + len(test)) * 3 * image_size**2 <= MEMORY_LIMIT:
         images = in_memory("folder", *(Split(part.read_all(), part.labels) for part in (train, test)), class_names)

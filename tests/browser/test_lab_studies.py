@@ -249,15 +249,22 @@ def test_five_seeds_are_one_group_and_again_the_same(tab, tmp_path, digits):
 
 
 def test_a_series_of_seeds_ends_where_its_settings_change(tab, tmp_path, digits):
+    """Those of a pause, after which Train begins anew, and those of the run under way, which is kept."""
     page = opened(tab, tmp_path, TrainingLab(digits, **SMALL | dict(n_epochs=100)))
+    epochs = page.get_by_label("Epochs", exact=True)
     page.get_by_role("button", name="Train 3 seeds").click()
     page.wait_for_function(f"{MODEL}.get('history').length > 0")
     page.locator(".mx-buttons button").first.click()  # Pause
     page.wait_for_function(f"!{MODEL}.get('running')")
-    page.get_by_label("Epochs", exact=True).fill("2")
-    page.get_by_label("Epochs", exact=True).press("Enter")
-    trained(page, TrainingLab(digits))
+    epochs.fill("20")
+    epochs.press("Enter")
+    trained(page, TrainingLab(digits), 20)
     assert page.evaluate(f"[{MODEL}.get('runs').length, {MODEL}.get('settings').seed]") == [0, 1]
+    page.get_by_role("button", name="Train 3 seeds").click()
+    page.evaluate(f"{MODEL}.set('settings', {{ ...{MODEL}.get('settings'), n_epochs: 2 }})")
+    page.wait_for_function(f"{MODEL}.get('history').length === 20 && !{MODEL}.get('running')")
+    settle(page)
+    assert page.evaluate(f"[{MODEL}.get('runs').length, {MODEL}.get('settings').seed]") == [1, 1]
 
 
 def test_maps_of_a_kept_run_stand_beside_those_of_another(tab, tmp_path, digits):
