@@ -237,9 +237,11 @@ def test_what_makes_runs_differ_beside_their_settings_makes_groups(tab, tmp_path
 def test_five_seeds_are_one_group_and_again_the_same(tab, tmp_path, digits):
     page = opened(tab, tmp_path, TrainingLab(digits, **SMALL))
     for n in (5, 3):
+        page.evaluate(f"window.before = {MODEL}.get('runs')")
         page.get_by_role("button", name=f"Train {n} seeds").click()
-        page.wait_for_function(f"{MODEL}.get('running')")
-        page.wait_for_function(f"!{MODEL}.get('running') && {MODEL}.get('settings').seed === 1")
+        fresh = f"{MODEL}.get('runs').filter((run) => !before.includes(run)).length"
+        page.wait_for_function(f"{fresh} === {n} && !{MODEL}.get('running')")
+        assert page.evaluate(f"{MODEL}.get('settings').seed") == 1
         runs = page.evaluate(f"{MODEL}.get('runs')")
         assert sorted(run["settings"]["seed"] for run in runs) == [1, 2, 3, 4, 5]
         assert {*runs[0]} == {"settings", "history", "test_loss", "test_accuracy"}
@@ -250,7 +252,7 @@ def test_five_seeds_are_one_group_and_again_the_same(tab, tmp_path, digits):
 
 def test_a_series_of_seeds_ends_where_its_settings_change(tab, tmp_path, digits):
     """Those of a pause, after which Train begins anew, and those of the run under way, which is kept."""
-    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL | dict(n_epochs=100)))
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL | dict(n_epochs=500)))
     epochs = page.get_by_label("Epochs", exact=True)
     page.get_by_role("button", name="Train 3 seeds").click()
     page.wait_for_function(f"{MODEL}.get('history').length > 0")
@@ -260,8 +262,8 @@ def test_a_series_of_seeds_ends_where_its_settings_change(tab, tmp_path, digits)
     epochs.press("Enter")
     trained(page, TrainingLab(digits), 20)
     assert page.evaluate(f"[{MODEL}.get('runs').length, {MODEL}.get('settings').seed]") == [0, 1]
-    page.get_by_role("button", name="Train 3 seeds").click()
-    page.evaluate(f"{MODEL}.set('settings', {{ ...{MODEL}.get('settings'), n_epochs: 2 }})")
+    change = f"{MODEL}.set('settings', {{ ...{MODEL}.get('settings'), n_epochs: 2 }})"
+    page.get_by_role("button", name="Train 3 seeds").evaluate(f"(button) => {{ button.click(); {change}; }}")
     page.wait_for_function(f"{MODEL}.get('history').length === 20 && !{MODEL}.get('running')")
     settle(page)
     assert page.evaluate(f"[{MODEL}.get('runs').length, {MODEL}.get('settings').seed]") == [1, 1]
