@@ -39,6 +39,10 @@ class Split:
         """The same split with its images and labels on a device."""
         return Split(self.images.to(device), self.labels.to(device))
 
+    def at(self, indices: Tensor) -> "Split":
+        """The split of the images at `indices` [n], in this order."""
+        return Split(self.images[indices], self.labels[indices])
+
     def batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The images and labels at `indices` [n], in this order, in batches of at most `batch_size`."""
         for index in indices.to(self.labels.device).split(batch_size):
@@ -84,6 +88,13 @@ class DataSet:
         """
         _, H, W = self.image_shape
         return replace(self, pixel_order=pixel_order(shuffle, (H, W), patch_size))
+
+    def first(self, n_train: int) -> "DataSet":
+        """The same data set with its first training images alone; raises ValueError if there are not so many."""
+        if n_train not in range(1, len(self.train) + 1):
+            there = f"{len(self.train):,}, the number of training images of {self.name}"
+            raise ValueError(f"n_train is {n_train}; choose from 1 to {there}")
+        return replace(self, train=self.train.at(torch.arange(n_train)))
 
     @property
     def fingerprint(self) -> str:
@@ -188,8 +199,7 @@ def held_out(n: int) -> tuple[Tensor, Tensor]:
 def in_memory(name: str, train: Split, test: Split, class_names: list[str]) -> DataSet:
     """Hold out the validation images and measure mean and standard deviation on the rest."""
     kept, held = held_out(len(train))
-    validation = Split(train.images[held], train.labels[held])
-    train = Split(train.images[kept], train.labels[kept])
+    train, validation = train.at(kept), train.at(held)
     mean, std = mean_and_std(train.images)
     return DataSet(name, train, validation, test, class_names, mean, std, tuple(train.images.shape[1:]))
 
@@ -216,19 +226,21 @@ def _digits() -> DataSet:
     shuffled = permutation(len(labels))
     n_test = len(labels) // 5
     test, train = shuffled[:n_test].sort().values, shuffled[n_test:].sort().values
-    splits = (Split(images[chosen], labels[chosen]) for chosen in (train, test))
+    splits = (Split(images, labels).at(chosen) for chosen in (train, test))
     return in_memory("digits", *splits, [str(digit) for digit in range(10)])
 
 
 def _folder(path: Path, image_size: int = 32, background: str = "white") -> DataSet:
-    """The reader's own images as RGB, the shorter side resized to `image_size` and the middle cut out."""
+    """The reader's own images as RGB, cut to squares; those of training in one fixed order that mixes the classes."""
     train, test, class_names = open_folder(path, image_size, background)
     if (len(train) + len(test)) * 3 * image_size**2 <= MEMORY_LIMIT:
         images = in_memory("folder", *(Split(part.read_all(), part.labels) for part in (train, test)), class_names)
-        return replace(images, background=train.background)
+        mixed = images.train.at(permutation(len(images.train)))
+        return replace(images, train=mixed, background=train.background)
     kept, held = held_out(len(train))
-    sample = kept[permutation(len(kept))[:1000]]  # enough images to measure the mean and standard deviation
-    mean, std = mean_and_std(torch.from_numpy(train.read(sample.tolist())))
+    kept = kept[permutation(len(kept))]
+    sample = kept[:1000].tolist()  # enough images to measure the mean and standard deviation
+    mean, std = mean_and_std(torch.from_numpy(train.read(sample)))
     splits = StreamedSplit(train, kept), StreamedSplit(train, held), StreamedSplit(test, torch.arange(len(test)))
     shape = (3, image_size, image_size)
     return DataSet("folder", *splits, class_names, mean, std, shape, background=train.background)

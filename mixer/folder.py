@@ -70,6 +70,10 @@ class StreamedSplit:
         """The same split with its batches delivered to a device."""
         return replace(self, device=device)
 
+    def at(self, indices: Tensor) -> "StreamedSplit":
+        """The split of the images at `indices` [n], in this order."""
+        return replace(self, indices=self.indices[indices])
+
     def batches(self, indices: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """The images and labels at `indices` [n], in this order, in batches of at most `batch_size`.
 

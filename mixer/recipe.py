@@ -10,6 +10,8 @@ from torch import nn
 from mixer.config import check_positive
 from mixer.mixing import TokenMixing
 
+OPTIMISERS = {"adam": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -17,7 +19,8 @@ class Recipe:
 
     n_epochs: int = 20  #: passes over the training images
     batch_size: int = 256  #: images per step, of all processes together
-    lr: float = 1e-3  #: the (highest) learning rate of Adam
+    lr: float = 1e-3  #: the (highest) learning rate of the optimiser
+    optimiser: str = "adam"  #: of all parameters that Muon does not train: "adam", or "sgd" without momentum
     weight_decay: float = 0.0  #: decay of the weights of linear layers, as in AdamW; 0 gives Adam
     warm_up: float | None = None  #: share of the steps in which the rate rises, before half a cosine; None: no schedule
     label_smoothing: float = 0.0  #: share of the target spread evenly over all classes
@@ -29,10 +32,12 @@ class Recipe:
     cutmix: float = 0.0  #: share of the batches in which a box of each image is replaced by another image's
     drop_path: float = 0.0  #: stochastic depth: the chance to skip the last block; it grows from 0 block by block
     ema: float = 0.0  #: decay of the running mean of the weights, which is what is evaluated and kept; 0: no mean
-    muon_lr: float | None = None  #: the highest rate of Muon for the weights of the mixing MLPs; None: all by Adam
+    muon_lr: float | None = None  #: the highest rate of Muon for the weights of the mixing MLPs; None: no Muon
 
     def __post_init__(self):
         check_positive(n_epochs=self.n_epochs, batch_size=self.batch_size)
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"optimiser is {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
         for names, is_allowed, allowed in RANGES:
             for name in names.split():
                 value = getattr(self, name)
@@ -87,7 +92,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def make_optimisers(model: nn.Module, recipe: Recipe, fused: bool) -> list[torch.optim.Optimizer]:
-    """AdamW for all parameters that learn; or Muon for the weights of the mixing MLPs, and AdamW for the rest."""
+    """AdamW or SGD for all parameters that learn; or Muon for the weights of the mixing MLPs, and that for the rest."""
     decayed, others = parameter_groups(model, recipe.weight_decay)
     optimisers = []
     if recipe.muon_lr is not None:
@@ -97,7 +102,7 @@ def make_optimisers(model: nn.Module, recipe: Recipe, fused: bool) -> list[torch
         decayed["params"] = [w for w in decayed["params"] if id(w) not in ids]
         if mixing:  # the convolutional twin has no matrices
             optimisers = [torch.optim.Muon(mixing, lr=recipe.muon_lr, weight_decay=recipe.weight_decay)]
-    optimisers.append(torch.optim.AdamW([decayed, others], lr=recipe.lr, fused=fused))
+    optimisers.append(OPTIMISERS[recipe.optimiser]([decayed, others], lr=recipe.lr, fused=fused))
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["highest_lr"] = group["lr"]

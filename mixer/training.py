@@ -120,7 +120,7 @@ class Trainer:
         return self.epoch >= self.recipe.n_epochs
 
     def learning_rate(self, step: int) -> float:
-        """Adam's rate at a step: constant, or a linear warm-up followed by half a cosine."""
+        """The rate at a step: constant, or a linear warm-up followed by half a cosine."""
         return self.recipe.lr * lr_factor(step, self.n_steps, self.recipe.warm_up)
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from mixer import data
 from mixer.config import CHANNEL_MIXINGS, GELUS, NORMS, TOKEN_MIXINGS, MixerConfig
 from mixer.devices import PRECISIONS
-from mixer.recipe import RECIPES, Recipe, choose_recipe
+from mixer.recipe import OPTIMISERS, RECIPES, Recipe, choose_recipe
 
 BY_DATA_SET = {
     "digits": dict(patch_size=2, n_layers=3, n_channel=48, n_hidden=64, batch_size=64, n_epochs=30, lr=3e-3),
@@ -75,6 +75,7 @@ class Options:
     data_dir: str = option(str, "folder of the downloads, or the one that holds train/ and test/", "data", free=True)
     image_size: int = option(positive_int, "side in pixels to which the images of folder are resized", shown="32")
     background: str = option(str, "colour behind transparent pixels of folder", shown="white")
+    n_train: int = option(positive_int, "training images to learn from, the first of them", shown="all")
     patch_size: int = option(positive_int, "side of a patch in pixels")
     n_layers: int = option(positive_int, "mixer layers")
     n_channel: int = option(positive_int, "features per token")
@@ -89,6 +90,7 @@ class Options:
     recipe: str = option(tuple(RECIPES), "how to train", "seed", "seed, which is Adam at a constant rate")
     n_epochs: int = option(positive_int, "passes over the training images", free=True)
     batch_size: int = option(positive_int, "images per step")
+    optimiser: str = option(tuple(OPTIMISERS), "AdamW, or plain gradient descent", shown="adam")
     lr: float = option(float, "highest learning rate, per step")
     warm_up: float = option(float, "share of the steps with a rising rate, before half a cosine", shown="by recipe")
     weight_decay: float = option(float, "decay of the weights, as in AdamW", shown="by recipe")
@@ -182,8 +184,8 @@ def resolve(given: dict, stored: dict) -> Options:
         ValueError: an option contradicts the run to resume.
     """
     free = {one.name for one in fields(Options) if one.metadata["free"]}
-    if stored:  # a run that does not name a way of mixing is from before there were others
-        stored = dict(token_mixing="mlp", channel_mixing="mlp") | stored
+    if stored:  # a run that does not name a way of mixing or an optimiser is from before there were others
+        stored = dict(token_mixing="mlp", channel_mixing="mlp", optimiser="adam") | stored
     if unknown := stored.keys() - {one.name for one in fields(Options)}:
         raise ValueError(f"the run to resume has options that are not known here: {', '.join(sorted(unknown))}")
     Options(**stored)  # each is a value that it can be

@@ -34,7 +34,7 @@ from mixer.training import Trainer, evaluate
 N_SNAPSHOTS = 12  # of the token-mixing weights, kept in every run
 
 
-def check_memory(sizes: dict, batch_size: int, device: torch.device) -> None:
+def check_memory(sizes: dict, batch_size: int, device: torch.device, optimiser: str = "adam") -> None:
     """Raise ValueError if a training step needs more memory than the device has.
 
     A lower bound in float32: every parameter with its gradient and Adam's two means, unless some do not learn, and of
@@ -45,7 +45,7 @@ def check_memory(sizes: dict, batch_size: int, device: torch.device) -> None:
     mlp, other = 3 * T * C + 2 * C * config.n_hidden_token, T * C  # of one image
     token_mixing = {"mlp": mlp, "none": 0}.get(config.token_mixing, other)
     channel_mixing = (3 * T * C + 2 * T * config.n_hidden_channel) * (config.channel_mixing == "mlp")
-    n_copies = 1 if config.token_mixing == "random" else 4
+    n_copies = 1 if config.token_mixing == "random" else 2 if optimiser == "sgd" else 4
     needed = 4 * (n_copies * n_parameters + batch_size * config.n_layers * (token_mixing + channel_mixing))
     there = memory_of(device)
     if needed > there:
@@ -106,12 +106,14 @@ class Run:
         """A trainer at its first step, or where the run to resume stopped."""
         options = self.options
         images = data.load(options.dataset, options.data_dir, options.image_size, options.background)
+        images = images.first(options.n_train) if options.n_train else images
         images = images.shuffled(options.shuffle, options.patch_size)
         if stored.get("fingerprint", images.fingerprint) != images.fingerprint:
             raise ValueError(f"the images in {options.data_dir} are not those that the run in {self.out} began with")
         recipe = options.make_recipe()
         sizes = options.sizes(images.image_shape, len(images.class_names))
-        check_memory(sizes, min(recipe.batch_size, len(images.train)), choose_device(options.device))
+        n_at_once = min(recipe.batch_size, len(images.train))
+        check_memory(sizes, n_at_once, choose_device(options.device), recipe.optimiser)
         torch.manual_seed(options.seed)
         model = MLPMixer(**sizes)
         trainer = Trainer(model, images, recipe, options.seed, options.device, options.precision, options.compile)

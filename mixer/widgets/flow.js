@@ -5,6 +5,7 @@ import { makeBoard } from "./board.js";
 import { Engine, tensorsOf } from "./engine.js";
 import { areSizes, bytes, GELUS, isIndex, largest, NORMS, product, sizesOf, unpack } from "./numerics.js";
 import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
+import { strongest } from "./influence.js";
 import { makeLayer } from "./layer.js";
 import { h, isDark, live, newId, note, panel, percent, put, row, say, statusLine, tick, title } from "./page.js";
 import { tablesOf } from "./tables.js";
@@ -179,8 +180,7 @@ function sourcesInWords(sizes, token, layer, mixing) {
     const off = mixing.flatMap((on, i) => (on ? [] : [i]));
     return `Token mixing is off in layer${off.length > 1 ? "s" : ""} ${off.join(", ")}.`;
   }
-  const order = Array.from(sizes.keys()).sort((a, b) => sizes[b] - sizes[a]);
-  return `In layer ${layer}, token ${token} is mixed most from the tokens ${order.slice(0, 3).join(", ")}.`;
+  return `In layer ${layer}, token ${token} is mixed most from the tokens ${strongest(sizes)}.`;
 }
 
 /** All that the parts draw, computed from the traits. */

@@ -1,12 +1,16 @@
 // TrainingLab: a Mixer that is trained in the page. Settings, buttons, and everything that the run shows.
 
+import { makeCompare } from "./compare.js";
+import { followLinks, takeSettings } from "./links.js";
 import { areSizes, bytes } from "./numerics.js";
-import { button, h, isDark, live, note, put, say, statusLine } from "./page.js";
 import { makeOwn } from "./own.js";
+import { button, foldable, h, isDark, live, note, put, say, statusLine } from "./page.js";
+import { Probe } from "./probe.js";
 import { makeReader } from "./reader.js";
 import { Runner } from "./runner.js";
 import { configOf, costOf, firstProblem, makeSettings } from "./settings.js";
-import { isLink, makeCompare, makeShare, readAddress } from "./share.js";
+import { makeShare } from "./share.js";
+import { makeSources } from "./sources.js";
 import { makeAnswers, makeCurves, makeMaps } from "./views.js";
 
 const TRAITS = ["settings", "running", "step", "history", "runs", "own"];
@@ -33,19 +37,20 @@ function readLab(model) {
 }
 
 /** The buttons of a run. `seeds` trains with so many seeds, one after the other. */
-function makeButtons(model, runner, reset, seeds) {
+function makeButtons(model, runner, seeds) {
   const train = button("Train", () => put(model, "running", !model.get("running")));
   const step = button("Step", () => runner.go(1));
   const newSeed = button("New seed", () => addSeed(model));
   const draw = () => say(train, model.get("running") ? "Pause" : "Train");
+  const several = [3, 5].map((n) => button(`Train ${n} seeds`, () => seeds(n)));
   const el = h(
     "div",
     { class: "mx-row mx-buttons" },
     train,
     step,
-    button("Reset", reset),
+    button("Reset", () => runner.reset()),
     newSeed,
-    button("Train 3 seeds", () => seeds(3)),
+    ...several,
   );
   return { el, draw };
 }
@@ -55,30 +60,57 @@ function addSeed(model) {
   put(model, "settings", { ...settings, seed: (settings.seed % 1e6) + 1 });
 }
 
-/** All parts of the figure, and what happens when a run ends. */
-function assemble(model, lab, tell, later) {
-  let nSeeds = 0;
-  const next = (isFinished) => {
-    if (nSeeds && isFinished) compare.keep();
-    nSeeds = isFinished ? Math.max(0, nSeeds - 1) : 0;
-    if (!nSeeds) return;
-    addSeed(model);
-    put(model, "running", true);
-  };
-  const runner = new Runner(model, lab, later, next);
-  const compare = makeCompare(model, runner);
-  const seeds = (n) => {
-    nSeeds = n;
+/** A run, the runs that are kept, and the buttons of both. */
+function makeRuns(model, lab, later) {
+  let series; // of seeds under way: how many are left, the run of this one, and the settings to go back to
+  const begin = (left, first) => {
+    runner.reset();
+    series = { left, id: runner.id, first };
     runner.go();
   };
-  const reset = () => {
-    nSeeds = 0;
-    runner.reset();
-  };
-  const buttons = makeButtons(model, runner, reset, seeds);
-  const reader = lab.shape[0] === 1 || lab.isOwn ? [makeReader(model, lab)] : [];
-  const views = [makeCurves((epoch) => runner.moveTo(epoch)), makeMaps(), makeAnswers(lab), ...reader];
-  return { runner, buttons, views: [...views, compare, makeShare(model, lab, runner, tell)] };
+  const runner = new Runner(model, lab, later, (isFinished) => {
+    const { left, first } = isFinished && runner.id === series?.id ? series : {};
+    series = undefined;
+    if (!left) return;
+    compare.keep();
+    if (model.get("settings") !== runner.settings) return;
+    if (left === 1) return put(model, "settings", first); // so that the next series has the same seeds
+    addSeed(model);
+    begin(left - 1, first);
+  });
+  const compare = makeCompare(model, runner);
+  const seeds = (n) => begin(n, model.get("settings"));
+  return { runner, compare, buttons: makeButtons(model, runner, seeds) };
+}
+
+/** A part that can be folded away; it is drawn while it is open. */
+function folded(words, isClosed, { el, draw }, later) {
+  const box = foldable(words, isClosed, el);
+  box.addEventListener("toggle", later);
+  return { el: box, draw: (scene) => box.open && draw(scene) };
+}
+
+/** What the run shows, part by part. */
+function makeViews(model, lab, { runner, compare }, tell, later) {
+  const probe = new Probe(model, lab, later);
+  const reader = lab.shape[0] === 1 || lab.isOwn ? makeReader(lab, probe, later) : undefined;
+  const sources = makeSources(lab, probe, reader?.drawing, later);
+  return [
+    makeCurves((epoch) => runner.moveTo(epoch)),
+    makeMaps(compare.kept, later),
+    folded("Mistakes", false, makeAnswers(lab), later),
+    ...(reader ? [folded("Your drawing", false, reader, later)] : []),
+    folded("Influence on a token", true, sources, later),
+    compare,
+    folded("Share", false, makeShare(model, lab, runner, tell), later),
+  ];
+}
+
+/** Show a figure whose settings were just chosen by an address, with the focus on Train. */
+function arrive(box) {
+  for (let part = box.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
+  box.scrollIntoView();
+  box.querySelector(".mx-buttons button").focus();
 }
 
 /** The laboratory for some data, in a place of its own. `notice` holds the words to say. Returns { draw, end }. */
@@ -88,7 +120,9 @@ function makeParts(model, lab, place, notice, later) {
     later();
   };
   const settings = makeSettings(model, lab);
-  const { runner, buttons, views } = assemble(model, lab, tell, later);
+  const runs = makeRuns(model, lab, later);
+  const { runner, buttons } = runs;
+  const views = makeViews(model, lab, runs, tell, later);
   const [cost, facts] = [note(), statusLine()];
   place.replaceChildren(settings.el, cost, buttons.el, facts, ...views.map(({ el }) => el));
   checkSettings(model, lab);
@@ -111,24 +145,25 @@ function makeParts(model, lab, place, notice, later) {
   return { draw, end: () => runner.end() };
 }
 
-function build(model, box, later) {
+function build(model, box, later, atEnd) {
   const lab = readLab(model);
   const own = makeOwn(model, lab);
-  const notice = { words: readAddress(model, lab) };
+  const [notice, first] = [{ words: "" }, model.get("settings")];
   const place = h("div", { class: "mx-parts" });
   box.classList.add("mx-lab");
   box.append(note(HINT), own.el, place);
-  addEventListener("hashchange", () => {
-    if (!box.isConnected || !isLink()) return;
-    own.leave(); // the settings of a link are for the data of the figure
-    notice.words = readAddress(model, lab) || "These are the settings of the link; press Train.";
-    later();
-    box.scrollIntoView();
-  });
-
   let [data, parts] = [];
+  const take = (hash) => {
+    own.leave(); // the settings of a link are for the data of the figure
+    put(model, "running", false);
+    notice.words = takeSettings(model, lab, hash, first) || "These are the settings of the link; press Train.";
+    later();
+    requestAnimationFrame(() => arrive(box)); // once everything stands in its place
+  };
+  atEnd(followLinks(box, take));
+  atEnd(() => parts?.end());
+
   return () => {
-    if (!box.isConnected) return parts?.end();
     if (data !== own.data()) {
       parts?.end();
       data = own.data();

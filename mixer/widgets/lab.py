@@ -35,7 +35,6 @@ SETTINGS = dict(
     seed=1,
 )
 LIMITS = dict(n_layers=8, n_channel=256, n_hidden=512, n_epochs=500, batch_size=4096, seed=2**31 - 1)
-OPTIMISERS = ("adam", "sgd")
 OWN_SIZES = (8, 16, 28)  # sides in pixels to which the reader's own images can be cut, as in own.js
 
 
@@ -45,10 +44,14 @@ class TrainingLab(LiveFigure):
     Training is done by the engine in the page, in float32 on one core, with random numbers of its own; so the same
     settings give the same run in every browser, and another one than `mixer.training.fit` gives.
 
-    Traits: `settings`, by the names of `MixerConfig` and `Recipe`, and n_train, shuffle and optimiser ("adam" or
-    "sgd"); `running`, whether it trains; `step`, the steps taken; `history`, one record per epoch, as `Trainer` gives
-    them; `runs`, the runs that were kept, each with its settings and history; `own`, empty, or the shape, the class
-    names and so on of the reader's own images, while the page trains on these. The images themselves stay in the page.
+    Traits: `settings`, by the names of `MixerConfig` and `Recipe`, and n_train and shuffle; `running`, whether it
+    trains; `step`, the steps taken; `history`, one record per epoch, as `Trainer` gives them; `runs`, the runs that
+    were kept, each with its settings and history, and at its end test_loss and test_accuracy; their maps of token
+    mixing stay in the page. `own`, empty, or the shape, the class names and so on of the reader's own images, while the
+    page trains on these; the images themselves stay in the page.
+
+    Settings can also come by an address that ends in `#lab=` and their JSON, or by a link in the page to one. Of
+    several laboratories in a page the first takes those of the address; a link means the next one below it.
 
     Args:
         data: a data set in memory of at most 500 kB of images, for instance the digits.
@@ -106,9 +109,8 @@ class TrainingLab(LiveFigure):
         settings = {**SETTINGS, **(self.settings or {}), **proposal.value}
         if unknown := settings.keys() - SETTINGS.keys():
             raise ValueError(f"{', '.join(sorted(unknown))} is no setting; choose from {', '.join(SETTINGS)}")
-        for name, choices in (("shuffle", SHUFFLES), ("optimiser", OPTIMISERS)):
-            if settings[name] not in choices:
-                raise ValueError(f"{name} is {settings[name]!r}; choose one of {', '.join(choices)}")
+        if settings["shuffle"] not in SHUFFLES:
+            raise ValueError(f"shuffle is {settings['shuffle']!r}; choose one of {', '.join(SHUFFLES)}")
         n_train = self._seen()["n_train"]
         self._config(settings)
         Recipe(**{one.name: settings[one.name] for one in fields(Recipe) if one.name in settings})

@@ -1,11 +1,9 @@
 // The chosen layer of MixerFlow at large: where the chosen token comes from, and the four tables of the layer.
 
-import { cellOn, describe, drawImage, drawMap, enlarge, picture } from "./canvas.js";
+import { cellOn, describe, drawMap, picture } from "./canvas.js";
+import { influenceRamp, makeInfluenceMap } from "./influence.js";
 import { largest } from "./numerics.js";
 import { h, note, panel, put, row, say, slider, title } from "./page.js";
-
-const INK = [255, 140, 0]; // colour of influence on the image, the more opaque the larger
-const DIM = 0.5; // brightness of the image behind it
 
 /** A large table. Where its rows are tokens, one is framed, and a click chooses another. */
 function makeTable(model, name, size, [rows, columns], ofTokens) {
@@ -30,40 +28,18 @@ function makeTable(model, name, size, [rows, columns], ofTokens) {
 
 /** Influence of each token on the chosen one, drawn on its patch of the image. */
 function makeInfluence(model, { H, W, rows, columns, nTokens }) {
-  const scale = Math.ceil(280 / W);
-  const canvas = picture();
-  Object.assign(canvas, { width: W * scale, height: H * scale });
-  const copy = h("canvas");
-  const heading = title();
-  const ramp = h("span", { class: "mx-ramp", style: `background: linear-gradient(to right, #000, rgb(${INK}))` });
-  const most = h("span");
+  const { canvas, draw: drawSizes } = makeInfluenceMap([1, H, W], (t) => put(model, "token", t));
+  const [heading, most] = [title(), h("span")];
   const text = (t) => `${t} (row ${Math.floor(t / columns)}, column ${t % columns})`;
   const token = slider("Token", { max: nTokens - 1, text, change: (t) => put(model, "token", t) });
-  canvas.addEventListener("click", (event) => {
-    const [y, x] = cellOn(canvas, event, rows, columns);
-    put(model, "token", y * columns + x);
-  });
-  const [width, height] = [canvas.width / columns, canvas.height / rows];
-  const corner = (t) => [(t % columns) * width, Math.floor(t / columns) * height];
   const draw = ({ image, sizes, token: chosen, layer, sources }) => {
-    const dimmed = image.map((value) => DIM * value);
-    drawImage(copy, dimmed, [1, H, W]);
-    const context = enlarge(copy, canvas);
-    const limit = largest(sizes);
-    sizes.forEach((size, t) => {
-      context.fillStyle = `rgba(${INK}, ${(0.9 * size) / limit})`;
-      context.fillRect(...corner(t), width, height);
-    });
-    const [x, y] = corner(chosen);
-    context.strokeStyle = "#fff";
-    context.lineWidth = 4;
-    context.strokeRect(x + 2, y + 2, width - 4, height - 4);
+    drawSizes(image, [rows, columns], sizes, chosen);
     token.set(chosen);
     say(heading, `What token ${chosen} is mixed from`);
     say(most, Math.max(...sizes).toFixed(2));
     describe(canvas, `The image with the influence on token ${chosen} in layer ${layer}. ${sources}`);
   };
-  const legend = note("Influence: 0 ", ramp, " to ", most, ". White frame: the token.");
+  const legend = note("Influence: 0 ", influenceRamp(), " to ", most, ". White frame: the token.");
   return { el: panel("mx-look", heading, canvas, token.el, legend), draw };
 }
 

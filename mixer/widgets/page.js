@@ -22,6 +22,12 @@ export const panel = (kind, ...children) => h("div", { class: `mx-panel ${kind}`
 export const button = (words, onclick) => h("button", { type: "button", onclick }, words);
 export const statusLine = () => h("p", { role: "status" });
 
+/** A part that is folded away under its heading: at first if it is to be, and on a narrow page always. */
+export const foldable = (words, isClosed, ...children) => {
+  const open = !isClosed && !matchMedia("(max-width: 40rem)").matches;
+  return h("details", { class: "mx-fold", open }, h("summary", { class: "mx-title" }, words), ...children);
+};
+
 /** Change the text of an element, if it is another: the same one again could be announced twice. */
 export const say = (element, text) => element.textContent !== text && (element.textContent = text);
 
@@ -65,12 +71,14 @@ export function slider(label, { max = 0, text = String, change }) {
   return { el: control(h("label", { for: id }, label), input, output), set, range: (last) => (input.max = last) };
 }
 
-/** A choice among [value, words] pairs. Returns { el, set }. */
+/** A choice among [value, words] pairs. Returns { el, set, offer }; `offer` takes other pairs. */
 export function choice(label, options, { change }) {
   const id = newId();
-  const select = h("select", { id }, ...options.map(([value, words]) => h("option", { value }, words)));
+  const select = h("select", { id });
+  const offer = (pairs) => select.replaceChildren(...pairs.map(([value, words]) => h("option", { value }, words)));
+  offer(options);
   select.addEventListener("change", () => change(select.value));
-  return { el: control(h("label", { for: id }, label), select), set: (value) => (select.value = value) };
+  return { el: control(h("label", { for: id }, label), select), set: (value) => (select.value = value), offer };
 }
 
 /** A box to tick. Returns { el, set, input }. */
@@ -186,13 +194,15 @@ function wordsOf(error) {
 /**
  * Run `build`, which fills a box and returns its `draw`, or a promise of it; then put the box into `el`, and call
  * `draw` again when a trait or the theme changes, or `build` calls its third argument, at most once a frame. Returns
- * what ends it, as anywidget expects. An error shows as a sentence in the box.
+ * what ends it, as anywidget expects, and then calls what `build` has given to its fourth argument. An error shows as a
+ * sentence in the box.
  */
 export async function live({ model, el }, traits, build) {
   const box = h("div", { class: "mx" });
   // With this attribute JupyterLab leaves the keys to a control; without it an arrow key would move to the next cell.
   box.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
   const events = traits.map((name) => `change:${name}`);
+  const endings = [];
   let [frame, ended, draw] = [0, false];
   const fail = (error) => {
     end();
@@ -215,9 +225,10 @@ export async function live({ model, el }, traits, build) {
     cancelAnimationFrame(frame);
     events.forEach((event) => model.off(event, later));
     endTheme();
+    for (const ending of endings.splice(0)) ending();
   };
   try {
-    draw = await build(model, box, later);
+    draw = await build(model, box, later, (ending) => endings.push(ending));
     events.forEach((event) => model.on(event, later));
   } catch (error) {
     draw = () => fail(error);

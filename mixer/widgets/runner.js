@@ -30,6 +30,7 @@ export class Runner {
     const [{ model, lab }, settings] = [this, this.model.get("settings")];
     const fresh = { history: [], snapshots: [], words: "", epoch: 0, isLive: true, now: undefined, result: undefined };
     Object.assign(this, fresh, { settings, config: configOf(lab, settings), id: this.id + 1, isBusy: false });
+    this.isOpened = Boolean(weights);
     this.order = orderOf(lab, settings);
     const { counts, images, labels, mean, std } = lab;
     const data = { counts, images, labels, mean, std, order: this.order, engine: bytes(model.get("engine")) };

@@ -2,7 +2,7 @@
 
 import { sizesOf } from "./numerics.js";
 import { tensorsOf, WITH_HIDDEN } from "./engine.js";
-import { choice, h, newId, put, say } from "./page.js";
+import { choice, foldable, h, newId, put, say } from "./page.js";
 
 const same = (words) => words.map((word) => [word, word]);
 const GROUPS = {
@@ -83,15 +83,20 @@ export function costOf(config) {
   return `${nParameters.toLocaleString("en")} parameters; ${total.toLocaleString("en")} multiply-adds for an image`;
 }
 
+/** A setting in words, as its control says it. */
+export function settingInWords(name, value) {
+  const [, label, kind] = FIELDS.find(([known]) => known === name) ?? [name, name];
+  const [, words] = (Array.isArray(kind) && kind.find(([known]) => known === `${value ?? ""}`)) || [value, value];
+  return `${label}: ${words}`;
+}
+
 /** The equal line for a shell, or a sentence where there is none. */
-export function commandOf({ dataName, limits, isOwn, shape }, settings) {
-  const { optimiser, n_train, ...rest } = settings;
-  if (optimiser !== "adam") return "train.py has no SGD, so no command trains in this way.";
-  if (n_train < limits.n_train) return "train.py takes all training images, so no command trains on fewer.";
+export function commandOf({ dataName, limits, isOwn, shape }, { n_train, ...rest }) {
   if (isOwn && shape[0] === 1) return "train.py reads pictures in colour, so no command trains on yours in grey.";
   if (isOwn && rest.affine) return "train.py turns and shifts digits alone, so no command trains in this way.";
   const data = isOwn ? { dataset: "folder", data_dir: "pictures", image_size: shape[1] } : { dataset: dataName };
-  const options = Object.entries({ ...data, ...rest }).filter(([, value]) => value !== null);
+  const few = n_train < limits.n_train ? { n_train } : {};
+  const options = Object.entries({ ...data, ...few, ...rest }).filter(([, value]) => value !== null);
   return `python train.py ${options.map(([name, value]) => `--${name} ${value}`).join(" ")}`;
 }
 
@@ -132,7 +137,7 @@ export function makeSettings(model, lab) {
   let first = 0;
   const groups = Object.entries(GROUPS).map(([words, part]) => {
     const own = fields.slice(first, (first += part.length));
-    return h("fieldset", {}, h("legend", { class: "mx-title" }, words), ...own.map(({ el }) => el));
+    return foldable(words, false, h("fieldset", { "aria-label": words }, ...own.map(({ el }) => el)));
   });
   const draw = ({ settings }) => fields.forEach((field, i) => field.set(settings[FIELDS[i][0]] ?? ""));
   return { el: h("div", { class: "mx-settings" }, ...groups), draw };

@@ -1,73 +1,13 @@
-// Sharing in the laboratory: settings as an address and as a command, a run as a checkpoint, and runs beside each other.
+// Sharing in the laboratory: settings as an address and as a command, and a run as a checkpoint.
 
-import { button, h, note, percent, put, row, say, title } from "./page.js";
+import { addressOf } from "./links.js";
+import { button, h, note, put, row, say } from "./page.js";
 import { checkpointOf, readCheckpoint } from "./safetensors.js";
 import { commandOf, configOf, firstProblem } from "./settings.js";
 
-const MARK = "#lab=";
 const OWN_HINT =
   " No address and no command holds your own images: they are in this page alone. For train.py, put them into folders, " +
   "pictures/train/ and pictures/test/ and in each one folder for each class.";
-
-/** Whether the address holds settings. */
-export const isLink = () => location.hash.startsWith(MARK);
-
-/** Take the settings that the address holds; returns what is wrong with them, as a sentence, or "". */
-export function readAddress(model, lab) {
-  if (!isLink()) return "";
-  try {
-    const before = model.get("settings");
-    const found = JSON.parse(decodeURIComponent(location.hash.slice(MARK.length)));
-    const settings = Object.fromEntries(
-      Object.entries(before).map(([name, value]) => [name, name in found ? found[name] : value]),
-    );
-    const problem = firstProblem(lab, settings);
-    if (problem) return `The address holds a setting that cannot be. ${problem}`;
-    put(model, "settings", settings);
-    return "";
-  } catch {
-    return "The address holds no settings that can be read.";
-  }
-}
-
-/** A line of the table of runs: what differs from the first. */
-function runLine({ settings, history, test_accuracy }, i, first, drop) {
-  const names = Object.keys(settings).filter((name) => settings[name] !== first[name]);
-  const words = names.map((name) => `${name} ${settings[name]}`).join(", ") || "the same settings";
-  const start = `${settings.n_layers} layers, token mixing ${settings.token_mixing}, seed ${settings.seed}`;
-  const away = h("button", { type: "button", "aria-label": `Remove run ${i + 1}`, onclick: drop }, "Remove");
-  const cells = [
-    i ? words : start,
-    percent(history.at(-1).validation_accuracy),
-    test_accuracy === undefined ? "–" : percent(test_accuracy),
-    away,
-  ];
-  return h("tr", {}, ...cells.map((cell) => h("td", {}, cell)));
-}
-
-/** The runs that were kept, beside each other. */
-export function makeCompare(model, runner) {
-  const body = h("tbody");
-  const names = ["Run", "Validation", "Test", ""].map((words) => h("th", { scope: "col" }, words));
-  const table = h("table", {}, h("thead", {}, h("tr", {}, ...names)), body);
-  function keep() {
-    const { history, settings, result } = runner;
-    if (history.length) put(model, "runs", [...model.get("runs"), { settings, history, ...result }]);
-  }
-  const without = (i) => model.get("runs").filter((_, k) => k !== i);
-  let drawn;
-  function draw({ runs }) {
-    if (runs === drawn) return; // a button that has the focus would lose it
-    drawn = runs;
-    table.hidden = !runs.length;
-    const lines = runs.map((run, i) => runLine(run, i, runs[0].settings, () => put(model, "runs", without(i))));
-    body.replaceChildren(...lines);
-  }
-  const hint = note(
-    "Keep a run, change one setting, and train again. The lines below the first say what differs from it.",
-  );
-  return { el: h("div", {}, title("Compare"), button("Keep this run", keep), hint, table), draw, keep };
-}
 
 /** The run as a file. */
 async function download(lab, { config, settings, shown }) {
@@ -105,8 +45,6 @@ async function open(model, lab, runner, file) {
 /** Buttons that share the settings and the run. */
 export function makeShare(model, lab, runner, tell) {
   const command = h("code");
-  const settings = () => encodeURIComponent(JSON.stringify(model.get("settings")));
-  const address = () => `${location.href.split("#")[0]}${MARK}${settings()}`;
   const attempt = (action, done) =>
     action.then(() => tell(done)).catch((error) => tell(`This failed: ${error.message}.`));
   const copy = (text) =>
@@ -115,7 +53,7 @@ export function makeShare(model, lab, runner, tell) {
       "Copied.",
     );
   const copyAddress = () =>
-    lab.isOwn ? tell("No address holds your own images, so none was copied.") : copy(address());
+    lab.isOwn ? tell("No address holds your own images, so none was copied.") : copy(addressOf(model.get("settings")));
   const take = ({ target }) => {
     attempt(open(model, lab, runner, target.files[0]), "The weights are there. Train goes on from them.");
     target.value = "";
@@ -130,5 +68,5 @@ export function makeShare(model, lab, runner, tell) {
   const words = note("The command trains such a model with PyTorch; its random numbers are others.");
   if (lab.isOwn) words.append(OWN_HINT);
   const draw = (scene) => say(command, commandOf(lab, scene.settings));
-  return { el: h("div", {}, title("Share"), h("p", {}, command), words, buttons), draw };
+  return { el: h("div", {}, h("p", {}, command), words, buttons), draw };
 }

@@ -3,7 +3,7 @@
 import { colour, describe, drawImage, drawMap, drawPixels, picture } from "./canvas.js";
 import { tensorsOf, WITH_HIDDEN } from "./engine.js";
 import { highest, largest, product, sizesOf } from "./numerics.js";
-import { h, note, panel, percent, row, say, slider, title } from "./page.js";
+import { choice, h, note, panel, percent, row, say, slider, title } from "./page.js";
 
 const WIDTH = 320; // of a chart, in units of its own
 const HEIGHT = 150;
@@ -106,7 +106,15 @@ function mapsOf(config, named, layer) {
   if (config.token_mixing === "toeplitz")
     return { maps: named[`${name}.kernel`], n: 1, rows: 2 * rows - 1, columns: 2 * columns - 1 };
   const first = WITH_HIDDEN.includes(config.token_mixing) ? named[`${name}.fc1.weight`] : named[`${name}.fc.weight`];
-  return first && { maps: first, n: Math.min(MOST_MAPS, first.length / nTokens), rows, columns };
+  const n = first && Math.min(MOST_MAPS, first.length / nTokens);
+  return first && { maps: first.subarray(0, n * nTokens), n, rows, columns };
+}
+
+/** The maps of every layer, copied: what is left of a run that is kept. */
+export function allMapsOf(config, params) {
+  const named = namedOf(config, params);
+  const found = Array.from({ length: config.n_layers }, (_, i) => mapsOf(config, named, i));
+  return found.map((layer) => layer && { ...layer, maps: layer.maps.slice() });
 }
 
 /** Draw maps beside each other, with one colour scale and a clear pixel between them. */
@@ -130,30 +138,63 @@ const KINDS = {
   toeplitz: "the kernel of a layer, with a patch's weight for itself in the middle",
 };
 
-/** The maps of every layer. */
-export function makeMaps() {
+/** The maps of one layer, with a heading. `draw` takes words, and the maps, or none where it has no such weights. */
+function makeLayerMaps() {
+  const [heading, canvas] = [title(), picture()];
+  const el = panel("", heading, canvas);
+  const draw = (words, found, dark, isThere) => {
+    el.style.visibility = isThere ? "" : "hidden";
+    canvas.hidden = !found;
+    if (!found) return say(heading, `${words}: this token mixing has no maps`);
+    canvas.classList.toggle("mx-one", found.n === 1);
+    drawMaps(canvas, found, dark);
+    const correlation = neighbourCorrelation(found.maps, found.n, found.rows, found.columns).toFixed(2);
+    say(heading, `${words}: neighbour correlation ${correlation}`);
+    describe(canvas, `${words}: ${found.n} maps of ${found.rows} by ${found.columns} weights.`);
+  };
+  return { el, draw };
+}
+
+/** The maps of every layer, and beside them those of a run that was kept: one of `kept()`. */
+export function makeMaps(kept, changed) {
   const [box, words] = [h("div", { class: "mx-layers" }), note()];
-  let layers = [];
-  const draw = ({ config, params, dark }) => {
-    if (layers.length !== config.n_layers) {
-      layers = Array.from({ length: config.n_layers }, () => ({ heading: title(), canvas: picture() }));
-      box.replaceChildren(...layers.map(({ heading, canvas }) => panel("", heading, canvas)));
+  const beside = choice("Beside them, the maps of", [], {
+    change(name) {
+      chosen = name;
+      changed();
+    },
+  });
+  let [layers, others, runs, chosen] = [[], [], undefined, ""];
+  /** The maps of the kept run that is chosen; the choice is written anew when other runs are kept. */
+  function besideThem(now) {
+    if (runs !== now) {
+      [runs, others] = [now, kept()];
+      beside.offer([["", "no other run"], ...others.map(({ name }) => [name, name])]);
+      beside.el.hidden = !others.length;
     }
+    const other = others.find(({ name }) => name === chosen);
+    beside.set(other?.name ?? "");
+    return other?.maps;
+  }
+  const draw = ({ config, params, dark, runs: now }) => {
+    const other = besideThem(now);
     const named = params && namedOf(config, params);
+    const n = Math.max(config.n_layers, other?.length ?? 0);
+    if (layers.length !== n) {
+      layers = Array.from({ length: n }, () => [makeLayerMaps(), makeLayerMaps()]);
+      box.replaceChildren(...layers.flat().map(({ el }) => el));
+    }
+    box.classList.toggle("mx-pairs", Boolean(other));
     const what = KINDS[config.token_mixing] ?? KINDS.mlp;
     say(words, `Each small picture is ${what}: red weights are positive, blue ones negative.`);
-    layers.forEach(({ heading, canvas }, i) => {
-      const found = named && mapsOf(config, named, i);
-      canvas.hidden = !found;
-      if (!found) return say(heading, `Layer ${i}: this token mixing has no maps`);
-      canvas.classList.toggle("mx-one", found.n === 1);
-      drawMaps(canvas, found, dark);
-      const correlation = neighbourCorrelation(found.maps, found.n, found.rows, found.columns).toFixed(2);
-      say(heading, `Layer ${i}: neighbour correlation ${correlation}`);
-      describe(canvas, `${found.n} maps of ${found.rows} by ${found.columns} weights of layer ${i}.`);
+    layers.forEach(([own, second], i) => {
+      const isThere = i < config.n_layers;
+      own.draw(`Layer ${i}`, isThere && named && mapsOf(config, named, i), dark, isThere);
+      second.el.hidden = !other;
+      if (other) second.draw(`Kept run, layer ${i}`, other[i], dark, i < other.length);
     });
   };
-  return { el: panel("mx-wide", title("Token mixing, growing"), box, words), draw };
+  return { el: panel("mx-wide", title("Token mixing, growing"), beside.el, box, words), draw };
 }
 
 // ---------------------------------------------------------------------------------------------------- answers

@@ -8,7 +8,7 @@ import torch
 from _extensions.chromium import Tab, settle, write_page
 from _extensions.firefox import started as firefox_started
 from mixer import TOKEN_MIXINGS, Split, evaluate, load_checkpoint, load_data
-from mixer.cli.options import BY_DATA_SET
+from mixer.cli.options import make_parser, resolve
 from mixer.data import DataSet, pixel_order
 from mixer.widgets import TrainingLab
 
@@ -167,7 +167,11 @@ def test_a_loss_that_is_no_number_stops_with_the_sentence_of_the_command(tab, tm
 
 def test_the_address_holds_the_settings(browser, tmp_path, digits):
     page_file = write_page(tmp_path / "page.html", TrainingLab(digits))
-    for text, words in (('{"n_layers": 3}', "Epoch 0.0"), ('{"n_layers": -1}', "Layers: give a"), ("x", "can be read")):
+    for text, words in (
+        ('{"n_layers": 3}', "settings of the link"),
+        ('{"n_layers": -1}', "Layers: give a"),
+        ("x", "can be read"),
+    ):
         tab = Tab(browser)
         page = tab.open(f"{page_file.as_uri()}#lab={text}")
         assert words in page.locator("[role=status]").first.inner_text()
@@ -183,19 +187,41 @@ def test_three_seeds_are_kept_beside_each_other(tab, tmp_path, digits):
     runs = page.evaluate(f"{MODEL}.get('runs')")
     assert [run["settings"]["seed"] for run in runs] == [1, 2, 3]
     assert len({run["history"][-1]["train_loss"] for run in runs}) == 3
-    page.get_by_role("button", name="Remove run 2").click()
-    page.wait_for_function(f"{MODEL}.get('runs').length === 2")
+    assert page.evaluate(f"{MODEL}.get('settings').seed") == 1  # the next series has the same seeds
 
 
-def test_the_command_is_one_that_train_takes(tab, tmp_path, digits):
-    from mixer.cli.options import Options
-
-    page = opened(tab, tmp_path, TrainingLab(digits, warm_up=0.1, affine=1.0, weight_decay=0.1))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        dict(warm_up=0.1, affine=1.0, weight_decay=0.1, label_smoothing=0.1, token_mixing="shift"),
+        dict(n_train=100, optimiser="sgd", shuffle="patches", channel_mixing="none", norm="channels"),
+    ],
+)
+def test_the_command_is_one_that_train_takes(tab, tmp_path, digits, changes):
+    """Every setting has its option, and comes back from the command's own parser as it was."""
+    page = opened(tab, tmp_path, TrainingLab(digits, **changes))
     words = page.locator(".mx-lab code").inner_text().split()
-    given = dict(zip((word.removeprefix("--") for word in words[2::2]), words[3::2], strict=True))
-    options = Options(**{name: value for name, value in given.items() if name in ("dataset", "norm", "token_mixing")})
-    assert given.keys() <= vars(options).keys()
-    assert BY_DATA_SET[given["dataset"]]
+    assert words[:2] == ["python", "train.py"]
+    options = resolve(vars(make_parser().parse_args(words[2:])), {})
+    recipe = options.make_recipe()
+    settings = page.evaluate(f"{MODEL}.get('settings')")
+    if settings["n_train"] == len(digits.train):
+        settings["n_train"] = None
+    assert {name: getattr(options, name) for name in settings} == settings
+    assert recipe.optimiser == settings["optimiser"] and options.dataset == "digits"
+
+
+def test_few_images_are_those_of_the_package(tab, tmp_path, digits):
+    """At a vanishing rate the record is the loss of the untrained model on the very images that it learns from."""
+    lab = TrainingLab(digits, n_train=50, batch_size=50, lr=1e-6, optimiser="sgd", **SMALL)
+    page = opened(tab, tmp_path, lab)
+    train(page)
+    few = digits.first(50)
+    found = evaluate(trained(page, lab), few, few.train)["loss"]
+    assert page.evaluate(f"{MODEL}.get('history')")[-1]["train_loss"] == pytest.approx(found, rel=1e-5)
+    others = digits.first(51)
+    assert evaluate(trained(page, lab), others, others.train)["loss"] != pytest.approx(found, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mixer import MLPMixer, checkpoint, evaluate, load_checkpoint, load_data
+from mixer import MLPMixer, checkpoint, evaluate, fit, load_checkpoint, load_data
 from mixer.widgets import ConvolutionTwin, MixerFlow, TokenMixingExplorer
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +127,9 @@ BAD = [
     (["--patch_size", "3"], "image 8×8 is not divisible into 3×3 patches; choose patch_size 1, 2, 4, 8"),
     (["--n_layers", "two"], "two is not a whole number of at least 1"),
     (["--n_channel", "-4"], "-4 is not a whole number of at least 1"),
+    (["--n_train", "0"], "0 is not a whole number of at least 1"),
+    (["--n_train", "1295"], "n_train is 1295; choose from 1 to 1,294, the number of training images of digits"),
+    (["--optimiser", "lion"], "invalid choice: 'lion'"),
     (["--lr", "-1"], "lr is -1.0; it must be a positive number"),
     (["--lr", "nan"], "lr is nan; it must be a positive number"),
     (["--device", "tpu"], "device 'tpu' is not known"),
@@ -319,6 +322,24 @@ def test_shuffled_pixels_and_hidden_sizes_are_options(tmp_path, capsys, say):
         assert about["metrics"]["test_accuracy"] == evaluate(model, images, images.test)["accuracy"]
     assert say("--resume", out, "--shuffle", "none") == 2
     assert "--shuffle is none, but the run to resume has patches" in capsys.readouterr().err
+
+
+def test_few_images_and_sgd_are_options(tmp_path, capsys, say, history, weights, without_times):
+    """The command learns what `fit` learns, and a run that is resumed keeps to its images and its optimiser."""
+    few = ["--n_train", 100, "--optimiser", "sgd", "--lr", 0.5, "--precision", "fp32"]
+    for name, n_epochs in (("whole", 3), ("parts", 2)):
+        assert say(*QUICK, *few, "--n_epochs", n_epochs, "--out", tmp_path / name) == 0
+    assert "digits: 100 training, 144 validation" in capsys.readouterr().out
+    assert say("--resume", tmp_path / "parts", "--n_epochs", 3) == 0
+    assert without_times(history(tmp_path / "parts")) == without_times(history(tmp_path / "whole"))
+    images = load_data("digits").first(100)
+    torch.manual_seed(1)
+    model = MLPMixer(n_layers=1, n_channel=8, n_hidden=8, n_output=10, image_size=8, patch_size=2, n_image_channel=1)
+    recipe = dict(n_epochs=3, batch_size=64, lr=0.5, optimiser="sgd")
+    assert without_times(fit(model, images, precision="fp32", **recipe)) == without_times(history(tmp_path / "whole"))
+    for options, words in ((("--optimiser", "adam"), "has sgd"), (("--n_train", 90), "has 100")):
+        assert say("--resume", tmp_path / "parts", *options) == 2
+        assert f"but the run to resume {words}" in capsys.readouterr().err
 
 
 def test_figures_read_what_the_command_says_of_its_pixels(tmp_path, say):

@@ -322,6 +322,19 @@ def test_the_fingerprint_tells_data_sets_apart():
     assert digits.fingerprint != data.load("digits").fingerprint
 
 
+def test_the_first_training_images_are_those_of_the_whole():
+    digits = data.load("digits")
+    few = digits.first(100)
+    assert torch.equal(few.train.images, digits.train.images[:100])
+    assert torch.equal(few.train.labels, digits.train.labels[:100])
+    assert (few.mean, few.std) == (digits.mean, digits.std)
+    assert len(few.validation) == len(digits.validation) and len(few.test) == len(digits.test)
+    assert digits.first(len(digits.train)).fingerprint == digits.fingerprint != few.fingerprint
+    for n_train in (0, 1295):
+        with pytest.raises(ValueError, match=f"n_train is {n_train}; choose from 1 to 1,294"):
+            digits.first(n_train)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match="data set 'imagenet' is not known; choose one of digits, mnist"):
         data.load("imagenet")

@@ -31,6 +31,10 @@ def test_folder_in_memory_and_streamed_agree(tmp_path, monkeypatch, write_folder
     assert whole.image_shape == streamed.image_shape == (3, 8, 8)
     assert whole.class_names == streamed.class_names == ["ant", "bee"]
     assert whole.mean == streamed.mean
+    assert not torch.equal(whole.train.labels, whole.train.labels.sort().values)  # the classes are mixed
+    few = [images.first(3).train for images in (whole, streamed)]
+    assert torch.equal(few[0].labels, few[1].labels)
+    assert torch.equal(few[0].images, next(few[1].batches(torch.arange(3), 3))[0])
     for part in ("train", "validation", "test"):
         one, two = getattr(whole, part), getattr(streamed, part)
         order = torch.randperm(len(one))

@@ -63,6 +63,20 @@ def test_the_seed_recipe_is_plain_adam(small_model, small_data, trainer):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_sgd_is_plain_gradient_descent(small_model, trainer):
+    """Each weight less its gradient times the rate, after it has shrunk by the decay; biases do not shrink."""
+    recipe = Recipe(1, 40, 0.1, "sgd", weight_decay=0.5)
+    model = small_model()
+    run = trainer(recipe, model=model)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    list(run)  # one step, as a batch is all images
+    decayed = {id(p) for p in parameter_groups(model, 0.5)[0]["params"]}
+    for name, p in model.named_parameters():
+        kept = 1 - 0.1 * 0.5 if id(p) in decayed else 1
+        torch.testing.assert_close(p.detach(), kept * before[name] - 0.1 * p.grad)
+    assert len(decayed) == 6 and any(p.grad.abs().max() > 1e-3 for p in model.parameters())
+
+
 def test_seed_recipe_is_that_of_the_origin():
     seed = RECIPES["seed"]
     assert (seed.lr, seed.batch_size, seed.n_epochs) == (1e-3, 256, 20)
@@ -97,7 +111,12 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-@pytest.mark.parametrize("recipe", [Recipe(3, 8), AFFINE, PHOTOGRAPHS], ids=["seed", "affine", "photographs"])
+SGD = Recipe(3, 8, 0.1, "sgd", weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    "recipe", [Recipe(3, 8), SGD, AFFINE, PHOTOGRAPHS], ids=["seed", "sgd", "affine", "photographs"]
+)
 @pytest.mark.parametrize("stop_at", [1, 4, 5, 7, 10, 14])
 def test_a_run_stopped_at_any_step_continues_bit_for_bit(recipe, stop_at, trainer):
     unbroken = trainer(recipe)
@@ -299,6 +318,8 @@ def test_bad_choices(small_model, small_data):
         for value in values:
             with pytest.raises(ValueError, match=f"{name} is {value}; it must be"):
                 fit(small_model(), small_data(), **{name: value})
+    with pytest.raises(ValueError, match="optimiser is 'lion'; choose one of adam, sgd"):
+        fit(small_model(), small_data(), optimiser="lion")
     with pytest.raises(ValueError, match="epochs is not part of a recipe; choose from n_epochs"):
         fit(small_model(), small_data(), epochs=3)
 
