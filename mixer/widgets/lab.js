@@ -62,7 +62,7 @@ function assemble(model, lab, tell, later) {
     nSeeds = isFinished ? Math.max(0, nSeeds - 1) : 0;
     if (!nSeeds) return;
     addSeed(model);
-    put(model, "running", true);
+    runner.go();
   };
   const runner = new Runner(model, lab, later, next);
   const compare = makeCompare(model, runner);
@@ -80,7 +80,7 @@ function assemble(model, lab, tell, later) {
   return { runner, buttons, views: [...views, compare, makeShare(model, lab, runner, tell)] };
 }
 
-function build(model, box, later) {
+function build(model, box, later, atEnd) {
   const lab = readLab(model);
   let words = readAddress(model, lab);
   const tell = (text) => {
@@ -89,6 +89,7 @@ function build(model, box, later) {
   };
   const settings = makeSettings(model, lab);
   const { runner, buttons, views } = assemble(model, lab, tell, later);
+  atEnd(() => runner.end());
   const [cost, facts] = [note(), statusLine()];
   box.classList.add("mx-lab");
   box.append(note(HINT), settings.el, cost, buttons.el, facts, ...views.map(({ el }) => el));
@@ -101,7 +102,7 @@ function build(model, box, later) {
   });
 
   return () => {
-    if (!box.isConnected) return runner.port.end();
+    if (!box.isConnected) runner.end();
     checkSettings(model, lab);
     runner.follow();
     const { history, config, order, epoch } = runner;

@@ -150,7 +150,8 @@ function wordsOf(error) {
 
 /**
  * Run `build`, which fills a box in `el` and returns its `draw`, and call `draw` again when a trait or the theme
- * changes, or `build` calls its third argument, at most once a frame. Returns what ends it, as anywidget expects. An error shows as a sentence in the box.
+ * changes, or `build` calls its third argument, at most once a frame. Returns what ends it, as anywidget expects, and
+ * then calls what `build` has given to its fourth argument. An error shows as a sentence in the box.
  */
 export function live({ model, el }, traits, build) {
   const box = h("div", { class: "mx" });
@@ -158,6 +159,7 @@ export function live({ model, el }, traits, build) {
   box.addEventListener("focusin", ({ target }) => target.setAttribute("data-lm-suppress-shortcuts", "true"));
   el.append(box);
   const events = traits.map((name) => `change:${name}`);
+  const endings = [];
   let [frame, ended, draw] = [0, false];
   const attempt = (action) => {
     try {
@@ -180,9 +182,10 @@ export function live({ model, el }, traits, build) {
     cancelAnimationFrame(frame);
     events.forEach((event) => model.off(event, later));
     endTheme();
+    for (const ending of endings.splice(0)) ending();
   };
   attempt(() => {
-    draw = build(model, box, later);
+    draw = build(model, box, later, (ending) => endings.push(ending));
     draw();
     events.forEach((event) => model.on(event, later));
   });

@@ -17,7 +17,6 @@ export class Runner {
       ended,
       id: 0,
       isBusy: false,
-      port: startRun((data) => this.hear(data)),
     });
   }
 
@@ -31,6 +30,7 @@ export class Runner {
     const fresh = { history: [], snapshots: [], words: "", epoch: 0, isLive: true, now: undefined, result: undefined };
     Object.assign(this, fresh, { settings, config: configOf(lab, settings), id: this.id + 1, isBusy: false });
     this.order = orderOf(lab, settings);
+    this.port ??= startRun((data) => this.hear(data));
     const { counts, images, labels, mean, std } = lab;
     const data = { counts, images, labels, mean, std, order: this.order, engine: bytes(model.get("engine")) };
     this.port.post({ kind: "start", id: this.id, config: this.config, recipe: settings, weights, ...data });
@@ -42,7 +42,8 @@ export class Runner {
 
   /** Train so many steps; a run of other settings, or one that is over, begins anew. */
   go(steps = 1e9) {
-    if (this.settings !== this.model.get("settings") || this.isFinished || this.words) this.reset();
+    const isOver = !this.port || this.isFinished || this.words;
+    if (this.settings !== this.model.get("settings") || isOver) this.reset();
     Object.assign(this, { isLive: true, isBusy: true, isSingle: steps === 1 });
     if (!this.isSingle) put(this.model, "running", true);
     this.port.post({ kind: "run", steps });
@@ -53,6 +54,13 @@ export class Runner {
     const isWanted = this.model.get("running");
     if (isWanted && (!this.isBusy || this.isSingle)) this.go();
     if (!isWanted && this.isBusy && !this.isSingle) this.port.post({ kind: "pause" });
+  }
+
+  /** Stop for good: the figure is no longer in the page. Where it comes back, Train begins anew. */
+  end() {
+    this.port?.end();
+    Object.assign(this, { port: undefined, isBusy: false });
+    put(this.model, "running", false);
   }
 
   hear(message) {
