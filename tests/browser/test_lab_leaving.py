@@ -181,3 +181,15 @@ def test_two_labs_that_train_at_once_are_each_as_if_alone(browser, tmp_path, dig
         page.close()
     assert found[:2] == found[2:]
     assert found[0] != found[1]
+
+
+def test_a_page_that_forbids_workers_trains_on_its_own_thread(browser, tmp_path, digits):
+    path = write_page(tmp_path / "page.html", TrainingLab(digits, n_epochs=2, **SMALL))
+    policy = """<meta http-equiv="Content-Security-Policy" content="worker-src 'none'">"""
+    path.write_text(path.read_text().replace("<meta charset='utf-8'>", f"<meta charset='utf-8'>{policy}"))
+    tab = Tab(browser)
+    page = tab.open(path)
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.wait_for_function(FINISHED % 2)
+    assert all("Content Security Policy" in problem for problem in tab.problems)
+    page.close()
