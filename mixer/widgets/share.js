@@ -2,26 +2,16 @@
 
 import { button, h, note, percent, put, row, say, title } from "./page.js";
 import { checkpointOf, readCheckpoint } from "./safetensors.js";
-import { commandOf, configOf, firstProblem } from "./settings.js";
+import { commandOf, configOf, firstProblem, readSettings } from "./settings.js";
 
 const MARK = "#lab=";
 
 /** Take the settings that the address holds; returns what is wrong with them, as a sentence, or "". */
 export function readAddress(model, lab) {
   if (!location.hash.startsWith(MARK)) return "";
-  try {
-    const before = model.get("settings");
-    const found = JSON.parse(decodeURIComponent(location.hash.slice(MARK.length)));
-    const settings = Object.fromEntries(
-      Object.entries(before).map(([name, value]) => [name, name in found ? found[name] : value]),
-    );
-    const problem = firstProblem(lab, settings);
-    if (problem) return `The address holds a setting that cannot be. ${problem}`;
-    put(model, "settings", settings);
-    return "";
-  } catch {
-    return "The address holds no settings that can be read.";
-  }
+  const { settings, problem } = readSettings(lab, model.get("settings"), location.hash.slice(MARK.length));
+  if (!problem) put(model, "settings", settings);
+  return problem;
 }
 
 /** A line of the table of runs: what differs from the first. */
@@ -74,9 +64,8 @@ async function download(lab, { config, settings, shown }) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-/** Let the laboratory begin from the weights of a checkpoint. */
-async function open(model, lab, runner, file) {
-  const { config, params, about } = readCheckpoint(await file.arrayBuffer());
+/** The settings with which a model of a checkpoint goes on, from its configuration and metadata; an error, where it cannot. */
+function settingsFor(config, about, model, lab) {
   const settings = { ...model.get("settings"), shuffle: about.shuffle ?? "none", n_hidden: config.n_hidden_token };
   for (const name of Object.keys(settings)) settings[name] = config[name] ?? settings[name];
   const own = configOf(lab, settings);
@@ -87,9 +76,18 @@ async function open(model, lab, runner, file) {
     ...config,
     image_size: Array.isArray(size) ? size : [size, size],
   };
-  const differs = Object.keys(own).find((name) => `${own[name]}` !== `${found[name]}`);
-  if (differs) throw new Error(`its ${differs} is ${found[differs]}, and here it must be ${own[differs]}`);
-  if (firstProblem(lab, settings)) throw new Error(firstProblem(lab, settings));
+  const [ours, theirs] = [own, found].map((sizes) => (name) => JSON.stringify(sizes[name]));
+  const differs = Object.keys(own).find((name) => ours(name) !== theirs(name));
+  if (differs) throw new Error(`its ${differs} is ${theirs(differs)}, and here it must be ${ours(differs)}`);
+  if (firstProblem(lab, settings)) throw new Error(firstProblem(lab, settings).slice(0, -1));
+  return settings;
+}
+
+/** Let the laboratory begin from the weights of a checkpoint. */
+async function open(model, lab, runner, file) {
+  let settings;
+  const check = (config, about) => (settings = settingsFor(config, about, model, lab));
+  const params = await readCheckpoint(await file.arrayBuffer(), check);
   put(model, "settings", settings);
   runner.reset(params);
 }
