@@ -247,23 +247,42 @@ class TrainingRun {
   }
 }
 
-/** A port to a run of training: in a worker, or, where none can be had, in slices on the page's own thread. */
+/** A run of training in slices on the page's own thread. */
+function runHere(answer) {
+  const { port1, port2 } = new MessageChannel();
+  const run = new TrainingRun(port2, 8);
+  port1.onmessage = ({ data }) => answer(data);
+  return { post: (message) => port1.postMessage(message), end: () => run.hear({ kind: "pause" }) };
+}
+
+/** A port to a run of training: in a worker, or, where none can be had, on the page's own thread. */
 export function startRun(answer) {
   const constants = Object.entries({ MIXINGS, WITH_HIDDEN, TABLES, SIMD, NO_SIMD });
   const lines = constants.map(([name, value]) => `const ${name} = ${JSON.stringify(value)};`);
   const parts = [sizesOf, Engine, TrainingRun].map(String);
   const text = [...lines, ...parts, "new TrainingRun(self, 50);"].join("\n");
-  const hear = ({ data }) => answer(data);
+  let [port, waiting] = [undefined, []]; // messages to a worker that has not answered yet
+  const fallBack = () => {
+    port = runHere(answer);
+    waiting.forEach(port.post);
+    waiting = undefined;
+  };
   try {
     const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
     const worker = new Worker(url);
-    worker.onmessage = hear;
-    worker.onerror = ({ message }) => answer({ kind: "failed", words: message });
-    return { post: (message) => worker.postMessage(message), end: () => worker.terminate() };
+    worker.onmessage = ({ data }) => {
+      waiting = undefined;
+      answer(data);
+    };
+    // A page may forbid workers: an error before any answer says so.
+    worker.onerror = ({ message }) => (waiting ? fallBack() : answer({ kind: "failed", words: message }));
+    port = { post: (message) => worker.postMessage(message), end: () => worker.terminate() };
   } catch {
-    const { port1, port2 } = new MessageChannel();
-    const run = new TrainingRun(port2, 8);
-    port1.onmessage = hear;
-    return { post: (message) => port1.postMessage(message), end: () => run.hear({ kind: "pause" }) };
+    fallBack();
   }
+  const post = (message) => {
+    waiting?.push(message);
+    port.post(message);
+  };
+  return { post, end: () => port.end() };
 }

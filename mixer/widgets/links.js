@@ -1,7 +1,7 @@
 // Settings of the laboratory in an address, `#lab=…`: of the page itself, or of a link in it.
 
 import { put } from "./page.js";
-import { firstProblem } from "./settings.js";
+import { readSettings } from "./settings.js";
 
 const MARK = "#lab=";
 
@@ -15,18 +15,9 @@ export const addressOf = (settings) =>
  * Returns what is wrong with them, as a sentence, or "".
  */
 export function takeSettings(model, lab, hash, first) {
-  try {
-    const found = JSON.parse(decodeURIComponent(hash.slice(MARK.length)));
-    const settings = Object.fromEntries(
-      Object.entries(first).map(([name, value]) => [name, name in found ? found[name] : value]),
-    );
-    const problem = firstProblem(lab, settings);
-    if (problem) return `The address holds a setting that cannot be. ${problem}`;
-    put(model, "settings", settings);
-    return "";
-  } catch {
-    return "The address holds no settings that can be read.";
-  }
+  const { settings, problem } = readSettings(lab, first, hash.slice(MARK.length));
+  if (!problem) put(model, "settings", settings);
+  return problem;
 }
 
 /** The laboratories of the page that are alive, in their order. */

@@ -17,7 +17,6 @@ export class Runner {
       ended,
       id: 0,
       isBusy: false,
-      port: startRun((data) => this.hear(data)),
     });
   }
 
@@ -32,6 +31,7 @@ export class Runner {
     Object.assign(this, fresh, { settings, config: configOf(lab, settings), id: this.id + 1, isBusy: false });
     this.isOpened = Boolean(weights);
     this.order = orderOf(lab, settings);
+    this.port ??= startRun((data) => this.hear(data));
     const { counts, images, labels, mean, std } = lab;
     const data = { counts, images, labels, mean, std, order: this.order, engine: bytes(model.get("engine")) };
     this.port.post({ kind: "start", id: this.id, config: this.config, recipe: settings, weights, ...data });
@@ -43,7 +43,8 @@ export class Runner {
 
   /** Train so many steps; a run of other settings, or one that is over, begins anew. */
   go(steps = 1e9) {
-    if (this.settings !== this.model.get("settings") || this.isFinished || this.words) this.reset();
+    const isOver = !this.port || this.isFinished || this.words;
+    if (this.settings !== this.model.get("settings") || isOver) this.reset();
     Object.assign(this, { isLive: true, isBusy: true, isSingle: steps === 1 });
     if (!this.isSingle) put(this.model, "running", true);
     this.port.post({ kind: "run", steps });
@@ -54,6 +55,13 @@ export class Runner {
     const isWanted = this.model.get("running");
     if (isWanted && (!this.isBusy || this.isSingle)) this.go();
     if (!isWanted && this.isBusy && !this.isSingle) this.port.post({ kind: "pause" });
+  }
+
+  /** Stop for good, as when the figure is no longer in the page. Where it comes back, Train begins anew. */
+  end() {
+    this.port?.end();
+    Object.assign(this, { port: undefined, isBusy: false, id: this.id + 1 }); // what is on its way is not heard
+    put(this.model, "running", false);
   }
 
   hear(message) {
@@ -81,12 +89,6 @@ export class Runner {
       this.words = `Finished: ${share} % of the test images are answered rightly.`;
     }
     if (this.words) this.ended(Boolean(this.result));
-  }
-
-  /** End for good: what is still on its way is not heard. */
-  end() {
-    this.id = -1;
-    this.port.end();
   }
 
   keep(snapshot) {

@@ -1,10 +1,12 @@
 // Checkpoints in the page: files that `mixer.load_checkpoint` reads, and reading such files.
 
 import { tensorsOf } from "./engine.js";
-import { bytes, product } from "./numerics.js";
+import { product } from "./numerics.js";
 
 const METADATA = "__metadata__";
 const FORMAT = "mixer-checkpoint-1";
+const DAMAGED = "this file is no checkpoint of this book, or damaged; choose one that train.py wrote";
+const TORCH_TYPES = { BF: "bfloat", F: "float", I: "int", U: "uint", BOOL: "bool" };
 const encode = (text) => new TextEncoder().encode(text);
 
 /** The SHA-256 of parts, in hexadecimal. */
@@ -37,27 +39,57 @@ export async function checkpointOf(config, params, about) {
   return [length, lines, padding, ...tensors.map(({ numbers }) => numbers)];
 }
 
-/** The configuration, the parameters in one array, and the metadata of a checkpoint's bytes. */
-export function readCheckpoint(buffer) {
-  const wrong = new Error("this file is no checkpoint of this book, or damaged; choose one that train.py wrote");
+/** The SHA-256 that a file should have, by its header; undefined where the page cannot compute it. */
+async function digestOfFile(header, bytesOf) {
+  if (!globalThis.crypto?.subtle) return undefined;
+  const names = Object.keys(header).filter((name) => name !== METADATA);
+  const parts = names.toSorted().flatMap((name) => {
+    const { dtype, shape } = header[name];
+    const type = dtype.replace(/^[A-Z]+/, (kind) => TORCH_TYPES[kind]);
+    return [`${name} torch.${type} [${shape.join(", ")}] `, bytesOf(name)];
+  });
+  return digestOf([header[METADATA].mixer, ...parts]);
+}
+
+/** All parameters in one array. */
+function parametersOf(config, header, bytesOf) {
+  const parts = tensorsOf(config).map(([name, shape]) => {
+    const { dtype, shape: found } = header[`model.${name}`];
+    const part = bytesOf(`model.${name}`);
+    if (dtype !== "F32") throw new Error(`its weights are ${dtype}, and here they must be F32; save it as float32`);
+    if (found.join() !== shape.join() || part.length !== 4 * product(shape)) throw new Error(DAMAGED);
+    return part;
+  });
+  const all = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return new Float32Array(all.buffer);
+}
+
+/**
+ * The parameters of a checkpoint's bytes in one array. `check` is given its configuration and its metadata, and throws
+ * where these cannot be: before anything of the sizes that they name is made.
+ */
+export async function readCheckpoint(buffer, check) {
   try {
     const size = Number(new DataView(buffer).getBigUint64(0, true));
     const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 8, size)));
-    if (header[METADATA].format !== FORMAT) throw wrong;
-    const { config, ...about } = JSON.parse(header[METADATA].mixer);
-    const parts = tensorsOf(config).map(([name, shape]) => {
-      const { dtype, shape: found, data_offsets: ends } = header[`model.${name}`];
-      if (dtype !== "F32" || found.join() !== shape.join()) throw wrong;
-      return bytes(new DataView(buffer, 8 + size + ends[0], ends[1] - ends[0])).slice();
-    });
-    const params = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0) / 4);
-    let at = 0;
-    for (const part of parts) {
-      params.set(new Float32Array(part.buffer), at);
-      at += part.length / 4;
-    }
-    return { config, params, about };
-  } catch {
-    throw wrong;
+    const { format, mixer, sha256 } = header[METADATA];
+    const { config, ...about } = JSON.parse(mixer);
+    if (format !== FORMAT) throw new Error(DAMAGED);
+    check(config, about);
+    const bytesOf = (name) => {
+      const [begin, end] = header[name].data_offsets;
+      return new Uint8Array(buffer, 8 + size + begin, end - begin);
+    };
+    const params = parametersOf(config, header, bytesOf);
+    if (((await digestOfFile(header, bytesOf)) ?? sha256) !== sha256) throw new Error(DAMAGED);
+    if (!params.every(Number.isFinite)) throw new Error("one of its weights is not a finite number; train it anew");
+    return params;
+  } catch (error) {
+    throw error.constructor === Error ? error : new Error(DAMAGED); // not in the browser's own words
   }
 }

@@ -45,13 +45,18 @@ const GROUPS = {
     ["seed", "Seed", "whole"],
   ],
 };
+const UNREADABLE = "The address holds no settings that can be read.";
 const FIELDS = Object.values(GROUPS).flat();
 
 /** What is wrong with a setting, as a sentence, or "". */
 function problemOf(lab, [name, label, kind, low = 1, high = lab.limits[name]], value) {
   if (kind === "sizes") return lab.patchSizes.includes(value) ? "" : `${label}: choose ${lab.patchSizes.join(", ")}.`;
-  if (name === "warm_up") return value === null || (value >= 0 && value <= 1) ? "" : `${label}: a share from 0 to 1.`;
-  if (Array.isArray(kind)) return kind.some(([known]) => known === value) ? "" : `${label}: ${value} is not known.`;
+  const isShare = Number.isFinite(value) && value >= 0 && value <= 1;
+  if (name === "warm_up") return value === null || isShare ? "" : `${label}: a share from 0 to 1.`;
+  if (Array.isArray(kind)) {
+    const known = kind.map(([one]) => one);
+    return known.includes(value) ? "" : `${label}: choose ${known.join(", ")}.`;
+  }
   const isRight = kind === "whole" ? Number.isInteger(value) : Number.isFinite(value);
   if (isRight && value >= low && value <= high) return "";
   return `${label}: give a ${kind === "whole" ? "whole number" : "number"} from ${low} to ${high}.`;
@@ -60,6 +65,21 @@ function problemOf(lab, [name, label, kind, low = 1, high = lab.limits[name]], v
 /** The first thing that is wrong with settings, as a sentence, or "". */
 export const firstProblem = (lab, settings) =>
   FIELDS.map((field) => problemOf(lab, field, settings[field[0]])).find(Boolean) ?? "";
+
+/** Settings, changed as a text from an address says: { settings }, or a sentence on what is wrong with it: { problem }. */
+export function readSettings(lab, before, text) {
+  try {
+    const found = JSON.parse(decodeURIComponent(text));
+    const unknown = Object.keys(found).find((name) => !Object.hasOwn(before, name));
+    if (Object.getPrototypeOf(found) !== Object.prototype) return { problem: UNREADABLE };
+    if (unknown !== undefined) return { problem: `The address holds ${unknown.slice(0, 40)}, which is no setting.` };
+    const settings = { ...before, ...found };
+    const problem = firstProblem(lab, settings);
+    return problem ? { problem: `The address holds a setting that cannot be. ${problem}` } : { settings };
+  } catch {
+    return { problem: UNREADABLE };
+  }
+}
 
 /** The configuration of the model that settings name. */
 export function configOf({ shape: [C, H, W], names }, settings) {

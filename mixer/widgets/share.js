@@ -20,9 +20,8 @@ async function download(lab, { config, settings, shown }) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-/** Let the laboratory begin from the weights of a checkpoint. */
-async function open(model, lab, runner, file) {
-  const { config, params, about } = readCheckpoint(await file.arrayBuffer());
+/** The settings with which a model of a checkpoint goes on, from its configuration and metadata; an error, where it cannot. */
+function settingsOf(config, about, model, lab) {
   const settings = { ...model.get("settings"), shuffle: about.shuffle ?? "none", n_hidden: config.n_hidden_token };
   for (const name of Object.keys(settings)) settings[name] = config[name] ?? settings[name];
   const own = configOf(lab, settings);
@@ -33,11 +32,20 @@ async function open(model, lab, runner, file) {
     ...config,
     image_size: Array.isArray(size) ? size : [size, size],
   };
-  const differs = Object.keys(own).find((name) => `${own[name]}` !== `${found[name]}`);
-  if (differs) throw new Error(`its ${differs} is ${found[differs]}, and here it must be ${own[differs]}`);
+  const [ours, theirs] = [own, found].map((sizes) => (name) => JSON.stringify(sizes[name]));
+  const differs = Object.keys(own).find((name) => ours(name) !== theirs(name));
+  if (differs) throw new Error(`its ${differs} is ${theirs(differs)}, and here it must be ${ours(differs)}`);
   if (about.class_names && `${about.class_names}` !== `${lab.names}`)
     throw new Error(`its classes are ${about.class_names.join(", ")}, and here they are ${lab.names.join(", ")}`);
-  if (firstProblem(lab, settings)) throw new Error(firstProblem(lab, settings));
+  if (firstProblem(lab, settings)) throw new Error(firstProblem(lab, settings).slice(0, -1));
+  return settings;
+}
+
+/** Let the laboratory begin from the weights of a checkpoint. */
+async function open(model, lab, runner, file) {
+  let settings;
+  const check = (config, about) => (settings = settingsOf(config, about, model, lab));
+  const params = await readCheckpoint(await file.arrayBuffer(), check);
   put(model, "settings", settings);
   runner.reset(params);
 }

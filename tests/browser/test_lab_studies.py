@@ -36,7 +36,7 @@ RENDER = """async (href) => {
   const link = Object.assign(document.createElement("a"), { href, id: "second", textContent: "second" });
   const el = document.createElement("div");
   document.body.append(link, el);
-  Object.assign(window, { second: model, end: figure.render({ model, el }) });
+  Object.assign(window, { second: model, end: await figure.render({ model, el }) });
 }"""
 
 
