@@ -164,7 +164,7 @@ function build(model, box, later, atEnd) {
   atEnd(() => parts?.end());
 
   return () => {
-    if (!box.isConnected) return parts?.end();
+    if (!box.isConnected) parts?.end();
     if (data !== own.data()) {
       parts?.end();
       data = own.data();

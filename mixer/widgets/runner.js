@@ -59,7 +59,8 @@ export class Runner {
 
   /** Stop for good, as when the figure is no longer in the page. Where it comes back, Train begins anew. */
   end() {
-    this.port?.end();
+    if (!this.port) return;
+    this.port.end();
     Object.assign(this, { port: undefined, isBusy: false, id: this.id + 1 }); // what is on its way is not heard
     put(this.model, "running", false);
   }

@@ -101,7 +101,7 @@ def test_training_goes_on_in_the_background_and_all_is_there_on_return(reader, t
         tab.wait_for(f"{MODEL}.get('runs').length === 3 && !{MODEL}.get('running')")
         assert tab.evaluate("document.hidden")
         front.close()
-        tab.wait_for("!document.hidden && document.querySelectorAll('tbody tr').length === 3")
+        tab.wait_for("!document.hidden && document.querySelectorAll('.mx-dots i').length === 3")
         tab.wait_for("document.querySelector('[role=status]').innerText.startsWith('Finished')")
         points = "document.querySelector('.mx-train').getAttribute('points').split(' ').length"
         assert tab.evaluate(f"[{points}, document.querySelector('input[type=range]').value]") == [30, "30"]
