@@ -380,3 +380,13 @@ def test_on_a_narrow_page_the_parts_are_folded_away(browser, tmp_path, digits):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.close()
     assert tab.problems == []
+
+
+def test_train_that_is_pressed_at_once_after_pause_goes_on(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL | dict(n_epochs=15, n_channel=32)))
+    page.evaluate(f"{MODEL}.set('running', true)")
+    page.wait_for_function(f"{MODEL}.get('history').length > 0")
+    frame = "await new Promise(requestAnimationFrame)"
+    page.evaluate(f"async () => {{ {MODEL}.set('running', false); {frame}; {frame}; {MODEL}.set('running', true); }}")
+    page.wait_for_function(f"{MODEL}.get('history').length === 15 && !{MODEL}.get('running')")
+    assert page.evaluate(f"{MODEL}.get('history').map(({{ epoch }}) => epoch)") == list(range(1, 16))
