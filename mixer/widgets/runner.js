@@ -29,6 +29,7 @@ export class Runner {
     const [{ model, lab }, settings] = [this, this.model.get("settings")];
     const fresh = { history: [], snapshots: [], words: "", epoch: 0, isLive: true, now: undefined, result: undefined };
     Object.assign(this, fresh, { settings, config: configOf(lab, settings), id: this.id + 1, isBusy: false });
+    this.isPausing = false;
     this.isOpened = Boolean(weights);
     this.order = orderOf(lab, settings);
     this.port ??= startRun((data) => this.hear(data));
@@ -54,7 +55,9 @@ export class Runner {
   follow() {
     const isWanted = this.model.get("running");
     if (isWanted && (!this.isBusy || this.isSingle)) this.go();
-    if (!isWanted && this.isBusy && !this.isSingle) this.port.post({ kind: "pause" });
+    if (isWanted || !this.isBusy || this.isSingle) return;
+    this.isPausing = true;
+    this.port.post({ kind: "pause" });
   }
 
   /** Stop for good, as when the figure is no longer in the page. Where it comes back, Train begins anew. */
@@ -82,7 +85,9 @@ export class Runner {
 
   /** The run stands still: the weights go to the kernel. */
   rest() {
-    this.isBusy = false;
+    const isWanted = this.isPausing && this.model.get("running"); // again, before the pause came about
+    Object.assign(this, { isBusy: false, isPausing: false });
+    if (isWanted && !this.words && !this.result) return this.go();
     if (this.now) this.model.set("weights", new DataView(this.now.params.slice().buffer));
     put(this.model, "running", false);
     if (this.result) {

@@ -130,11 +130,17 @@ function numberField(label, kind, change) {
     "aria-describedby": `${id}-note`,
   });
   const wrong = h("output", { id: `${id}-note`, class: "mx-wrong" });
-  input.addEventListener("change", () => say(wrong, change(Number(input.value || NaN))));
+  let shown; // what was written here last, or taken from here
+  input.addEventListener("change", () => {
+    const problem = change(Number(input.value || NaN));
+    if (!problem) shown = input.value;
+    say(wrong, problem);
+  });
   const el = h("div", { class: "mx-control" }, h("label", { for: id }, label), input, wrong);
   const set = (value) => {
-    if (document.activeElement === input && wrong.textContent) return; // what the reader types stays
-    input.value = value;
+    if (document.activeElement === input && input.value !== shown) return; // what the reader types stays
+    shown = String(value);
+    if (input.value !== shown) input.value = shown;
     say(wrong, "");
   };
   return { el, set };

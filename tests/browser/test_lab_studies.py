@@ -380,3 +380,31 @@ def test_on_a_narrow_page_the_parts_are_folded_away(browser, tmp_path, digits):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     page.close()
     assert tab.problems == []
+
+
+def test_train_that_is_pressed_at_once_after_pause_goes_on(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL | dict(n_epochs=15, n_channel=32)))
+    page.evaluate(f"{MODEL}.set('running', true)")
+    page.wait_for_function(f"{MODEL}.get('history').length > 0")
+    frame = "await new Promise(requestAnimationFrame)"
+    page.evaluate(f"async () => {{ {MODEL}.set('running', false); {frame}; {frame}; {MODEL}.set('running', true); }}")
+    page.wait_for_function(f"{MODEL}.get('history').length === 15 && !{MODEL}.get('running')")
+    assert page.evaluate(f"{MODEL}.get('history').map(({{ epoch }}) => epoch)") == list(range(1, 16))
+
+
+def test_a_number_can_be_typed_while_a_run_draws(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL | dict(n_epochs=400)))
+    page.evaluate(f"{MODEL}.set('running', true)")
+    field = page.get_by_label("Channels", exact=True)
+    field.fill("")
+    for text in ("1", "12"):
+        field.press(text[-1])
+        step = page.evaluate(f"{MODEL}.get('step')")
+        page.wait_for_function(f"{MODEL}.get('step') > {step}")
+        settle(page)
+        assert field.input_value() == text
+    field.press("Enter")
+    page.wait_for_function(f"{MODEL}.get('settings').n_channel === 12")
+    page.evaluate(f"{MODEL}.set('settings', {{ ...{MODEL}.get('settings'), n_channel: 9 }})")
+    settle(page)
+    assert field.input_value() == "9"  # others can still change what the field shows
