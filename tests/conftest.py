@@ -112,7 +112,7 @@ def build_book():
         (source / "_config.yml").write_text(config, encoding="utf-8")
         shutil.copy(ROOT / "_toc.yml", source)
         command = [Path(sys.executable).with_name("jupyter-book"), "build", source, "-n", "-W", "--keep-going"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
         assert done.returncode == 0, done.stdout + done.stderr
         (source / "_build" / "html" / "whole").touch()
 
