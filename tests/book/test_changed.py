@@ -82,4 +82,6 @@ def test_it_runs_with_other_numbers(name):
             cell.source = cell.source.replace(old, new)
     NotebookClient(notebook, resources={"metadata": {"path": str(BOOK)}}).execute()
     solutions = [cell for cell in cells if "solution" in cell.metadata.get("tags", [])]
-    assert ["".join(output.text for output in cell.outputs).strip() for cell in solutions] == ["Correct."] * len(solutions)
+    assert ["".join(output.text for output in cell.outputs).strip() for cell in solutions] == ["Correct."] * len(
+        solutions
+    )
