@@ -1,5 +1,6 @@
 """MLP-Mixer: the model, its convolutional twin, data, training and checkpoints."""
 
+from mixer.analysis import difference
 from mixer.checkpoint import classify
 from mixer.checkpoint import load as load_checkpoint
 from mixer.checkpoint import save as save_checkpoint
@@ -41,6 +42,7 @@ __all__ = [
     "Trainer",
     "augment",
     "classify",
+    "difference",
     "evaluate",
     "fit",
     "from_convolution",

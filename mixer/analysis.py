@@ -4,11 +4,34 @@ A row of W₁ has one weight per patch, so it can be drawn as a map of the image
 W₂ is a map too: where the unit writes its answer. Source: paper, section 3.5 and figure 5.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mixer.model import MLPMixer, TokenMixingMLP
+
+
+def difference(one: Tensor, other: Tensor, bound: float = 1e-5) -> str:
+    """The largest difference of two tensors in words that are the same on every CPU, whatever its rounding.
+
+    "largest difference below 1e-5" where it is below the bound, else the power of ten below it: "largest difference
+    above 0.1". Tensors that are equal to the last bit have, with the bound 0, "largest difference 0".
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if one.shape != other.shape:
+        raise ValueError(f"the shapes are {list(one.shape)} and {list(other.shape)}; compare tensors of one shape")
+    largest = (one.double() - other.double()).abs().max().item()
+    if largest < bound:
+        words = f"below {bound:g}"
+    elif 0 < largest < math.inf:
+        words = f"above {10.0 ** math.floor(math.log10(largest)):g}"
+    else:
+        words = f"{largest:g}"
+    return f"largest difference {words.replace('e-0', 'e-')}"
 
 
 def token_maps(model: MLPMixer, layer: int, weights: dict[str, Tensor] | None = None) -> tuple[Tensor, Tensor]:
@@ -52,7 +75,7 @@ def neighbour_correlation(maps: Tensor) -> float:
 def mean_frequency(maps: Tensor) -> Tensor:
     """The mean spatial frequency of each map [n, rows, columns] → [n], in cycles per patch, weighted by power.
 
-    0 is a constant map, 0.5 along an axis is the finest chequerboard that the grid can hold.
+    0 is a constant map. The finest stripes along an axis have 0.5, the finest chequerboard √(0.5² + 0.5²) = 0.71.
     """
     _, rows, columns = maps.shape
     vertical = torch.fft.fftfreq(rows, device=maps.device)[:, None]

@@ -82,6 +82,11 @@ def test_few_outputs_are_exempt_from_comparison(path):
     assert len(exempt) <= len(cells(path)) / 10
 
 
+def test_cells_print_numbers_rather_than_verdicts():
+    lines = [line for path in PAGES for cell in cells(path) for line in printed(cell).splitlines()]
+    assert len([line for line in lines if line.endswith(("True", "False"))]) <= 10
+
+
 @each_chapter
 def test_exercises_pass_solved_and_fail_unsolved(path):
     """The outputs that nbval reproduces: each stub is told what is missing, each solution is accepted."""

@@ -27,6 +27,13 @@ def assert_alive(page):
         assert not figures.nth(i).locator(".mixer-still").is_visible()
 
 
+CODE_THAT_SCROLLS = """
+  [...document.querySelectorAll("div.cell_input pre")]
+    .filter((code) => code.scrollWidth > code.clientWidth + 1)
+    .map((code) => code.textContent)
+"""
+
+
 @pytest.fixture(scope="module")
 def on_disk(browser, book, name):
     """A page opened from the disk in a wide window."""
@@ -118,6 +125,7 @@ def test_it_fits_a_narrow_screen_light_and_dark(on_server, book, name, page_text
     for scheme in ("light", "dark"):
         set_theme(on_server, scheme)
         assert on_server.evaluate("document.documentElement.scrollWidth") <= 390
+        assert on_server.evaluate(CODE_THAT_SCROLLS) == []
         pictures[scheme] = on_server.evaluate(DRAWN)
         assert_alive(on_server)
     changed = [light != dark for light, dark in zip(pictures["light"], pictures["dark"], strict=True)]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mixer import analysis
+from mixer import analysis, difference
 
 
 def test_maps_are_rows_of_the_first_and_columns_of_the_second_matrix(small_model):
@@ -50,3 +50,14 @@ def test_opposites_are_found_and_come_first():
     assert [cosine for *_, cosine in pairs] == sorted(cosine for *_, cosine in pairs)
     units = [unit for first, second, _ in pairs for unit in (first, second)]
     assert len(units) == len(set(units)) == 6
+
+
+def test_a_difference_is_said_in_words_that_every_cpu_gives():
+    one = torch.tensor([1.0, 2.0])
+    assert difference(one, one + 1e-6) == difference(one, one) == "largest difference below 1e-5"
+    assert difference(one, one, bound=0) == "largest difference 0"
+    assert difference(one, one + torch.tensor([0.1, -0.34])) == "largest difference above 0.1"
+    assert difference(one.byte(), 3 * one.byte(), bound=0) == "largest difference above 1"
+    assert difference(one, one * torch.nan) == "largest difference nan"
+    with pytest.raises(ValueError, match=r"\[2\] and \[1, 2\]"):
+        difference(one, one[None])
