@@ -2,8 +2,9 @@
 
 from mixer.widgets.explorer import TokenMixingExplorer
 from mixer.widgets.flow import MixerFlow
+from mixer.widgets.influence import InfluenceExplorer
 from mixer.widgets.lab import TrainingLab
 from mixer.widgets.patches import PatchExplorer
 from mixer.widgets.twin import ConvolutionTwin
 
-__all__ = ["ConvolutionTwin", "MixerFlow", "PatchExplorer", "TokenMixingExplorer", "TrainingLab"]
+__all__ = ["ConvolutionTwin", "InfluenceExplorer", "MixerFlow", "PatchExplorer", "TokenMixingExplorer", "TrainingLab"]
