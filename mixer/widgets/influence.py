@@ -28,7 +28,8 @@ class InfluenceExplorer(LiveFigure):
         n_channel: columns of the table.
 
     Raises:
-        ValueError: a size is not a whole number of at least 1, or the table has more than 512 cells.
+        ValueError: a size is not a whole number of at least 1, there is one channel only, whose LayerNorm would be a
+            constant, or the table has more than 512 cells.
     """
 
     MODULE = "influence.js"
@@ -42,6 +43,8 @@ class InfluenceExplorer(LiveFigure):
     def __init__(self, grid: tuple[int, int] = (4, 4), n_channel: int = 8):
         rows, columns = grid
         rows, columns, n_channel = check_positive(rows=rows, columns=columns, n_channel=n_channel)
+        if n_channel == 1:
+            raise ValueError("n_channel is 1; choose at least 2, because LayerNorm over one channel is a constant")
         if rows * columns * n_channel > LARGEST:
             size = f"{rows * columns} tokens by {n_channel} channels"
             raise ValueError(f"the table has {size}; choose sizes with at most {LARGEST} cells")
