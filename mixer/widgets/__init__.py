@@ -4,6 +4,7 @@ from mixer.widgets.explorer import TokenMixingExplorer
 from mixer.widgets.flow import MixerFlow
 from mixer.widgets.lab import TrainingLab
 from mixer.widgets.patches import PatchExplorer
+from mixer.widgets.reach import ReachExplorer
 from mixer.widgets.twin import ConvolutionTwin
 
-__all__ = ["ConvolutionTwin", "MixerFlow", "PatchExplorer", "TokenMixingExplorer", "TrainingLab"]
+__all__ = ["ConvolutionTwin", "MixerFlow", "PatchExplorer", "ReachExplorer", "TokenMixingExplorer", "TrainingLab"]

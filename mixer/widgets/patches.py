@@ -14,7 +14,8 @@ class PatchExplorer(LiveFigure):
     """An image beside its table of patches: what `ImageToPatches` does, number by number.
 
     Traits: `patch_size`, a divisor of the image's sides; `token`, the row of the table that is lit up; `stage`, how far
-    the numbers have moved, from 0 (the image) over 1 (cut) and 2 (axes exchanged) to 3 (the table), in hundredths.
+    the numbers have moved, from 0 (the image) over 1 (cut) and 2 (axes exchanged) to 3 (the table), in hundredths;
+    `permute`, False to see the wrong table that comes out without the exchange of the axes.
 
     Args:
         image: uint8 [C_in, H, W], grey or colour.
@@ -31,6 +32,7 @@ class PatchExplorer(LiveFigure):
     patch_size = Choice(1)
     token = Choice(0)
     stage = Choice(0)
+    permute = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, image: Tensor, patch_size: int = 4):
         if image.dtype != torch.uint8 or image.dim() != 3 or len(image) not in (1, 3):

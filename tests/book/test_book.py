@@ -17,7 +17,7 @@ from mixer.widgets.figure import NO_SCRIPTS
 
 ROOT = Path(__file__).parents[2]
 
-KINDS = ("PatchExplorer", "TokenMixingExplorer", "MixerFlow", "ConvolutionTwin")
+KINDS = ("PatchExplorer", "TokenMixingExplorer", "MixerFlow", "ConvolutionTwin", "ReachExplorer")
 
 
 def test_the_search_finds_a_word(browser, home):

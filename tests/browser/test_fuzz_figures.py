@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from _extensions.chromium import PAYLOAD, Tab, evaluate_within, write_page
 from mixer import shipped_weights
-from mixer.widgets import ConvolutionTwin, MixerFlow, PatchExplorer, TokenMixingExplorer
+from mixer.widgets import ConvolutionTwin, MixerFlow, PatchExplorer, ReachExplorer, TokenMixingExplorer
 
 IS_LONG = settings.get_current_profile_name() == "long"
 
@@ -24,6 +24,7 @@ FIGURES = {
     "TokenMixingExplorer": lambda: TokenMixingExplorer(shipped_weights("digits-1"), IMAGES, n_steps=2),
     "MixerFlow": lambda: MixerFlow(shipped_weights("digits-1"), IMAGES, [1, 2, 3]),
     "ConvolutionTwin": lambda: ConvolutionTwin(shipped_weights("digits-1"), IMAGES),
+    "ReachExplorer": ReachExplorer,
 }
 WRONG = [-1, 0, 0.5, 1e-9, 1e4, 1e8, 1e15, 1e308, None, "word", True, []]  # in the place of a size or a choice
 ODD = [*WRONG, 2, "", [1, [2]], {}, {"base64": "AA"}, {"base64": "%"}]
@@ -42,7 +43,8 @@ RENDER = """async (stored) => {
   const el = document.createElement("div");
   document.body.replaceChildren(el);
   await m.render({ model: { get: (name) => state[name], set, on() {}, off() {}, save_changes() {} }, el });
-  return [el.querySelectorAll("canvas").length, ...[...el.querySelectorAll("[role=alert]")].map((p) => p.textContent)];
+  const said = [...el.querySelectorAll("[role=alert]")].map((p) => p.textContent);
+  return [el.querySelectorAll("canvas, svg").length, ...said];
 }"""
 TOGETHER = [  # damage in several places, that agree: the products of the sizes are right
     ("PatchExplorer", {"shape": [1e8, 1e8, 0], "image": {"base64": ""}}, "its image is damaged or incomplete"),
@@ -66,6 +68,9 @@ TOGETHER = [  # damage in several places, that agree: the products of the sizes 
         {"tensors.17.0": "layers.1.token_mixing.fc2.bias", "tensors.19.0": "layers.1.token_mixing.fc1.bias"},
         "its sizes are not those of its weights",
     ),
+    ("ReachExplorer", {"grid": [1e8, 1e-8]}, "its sizes are damaged or incomplete"),
+    ("ReachExplorer", {"grid": [1e8, 1], "token": 1e7}, "its sizes are damaged or incomplete"),
+    ("ReachExplorer", {"blocks": ["token"] * 7}, "its blocks are not known or too many"),
     ("ConvolutionTwin", {"grid": [1e8, 1.6e-7]}, "its sizes are damaged or incomplete"),
     ("ConvolutionTwin", {"grid": [-4, -4]}, "its sizes are damaged or incomplete"),
     ("ConvolutionTwin", {"counts.n_added": 1e8, "n_added": 1e7}, "its sizes are damaged or incomplete"),
@@ -95,7 +100,7 @@ def damaged(state, path, value):
 
 @pytest.fixture
 def render(tab, tmp_path):
-    """A function that opens a page with a figure, and a function that renders states in it: canvases and sentences."""
+    """A function that opens a page with a figure, and a function that renders states in it: pictures and sentences."""
 
     def opened(kind):
         figure = FIGURES[kind]()
@@ -114,10 +119,10 @@ def test_a_wrong_value_in_any_place_is_shown_or_named_at_once(render, kind):
     for path in places(state)[1:]:
         for value in WRONG:
             try:
-                n_canvases, *said = rendered(damaged(state, path, value))
+                n_pictures, *said = rendered(damaged(state, path, value))
             except AssertionError as error:
                 pytest.fail(f"{path} = {value!r}: {error}")
-            assert n_canvases if not said else len(said) == 1 and OWN.fullmatch(said[0]), (path, value, said)
+            assert n_pictures if not said else len(said) == 1 and OWN.fullmatch(said[0]), (path, value, said)
 
 
 @pytest.mark.parametrize("kind, changes, words", TOGETHER)
