@@ -37,7 +37,7 @@ function curveOf({ models, stored, nLayers, nUnits, nTokens }, m, layer) {
     for (let unit = 0; unit < nUnits; unit++) sum += norm(rowOf(maps, unit, nTokens));
     return [step, (scale * sum) / nUnits];
   });
-  return { words: `Mean norm of the input maps of layer ${layer}`, points };
+  return { words: "Mean norm of the input maps of this layer", points };
 }
 
 /** The curve with a line at every snapshot and one at the step that is shown. */
@@ -78,18 +78,18 @@ export function makeTime(model, library, shown) {
   const chart = makeChart((share) => moveTo(Math.round(share * last())));
   const time = slider("Training step", { text: (i) => stops()[i], change: moveTo });
   const step = () => {
-    show(Math.min(index() + 1, last()));
+    show((index() + 1) % stops().length);
     return index() < last();
   };
   const still = () => {
     const { steps, step: now } = shown();
     put(model, "step", steps.find((one) => one > now) ?? steps[0]);
   };
-  const begin = () => index() === last() && show(0);
-  const play = playButton({ wait: FRAME, begin, step, still, stillName: "Next step", atOnce: false });
+  const play = playButton({ wait: FRAME, step, still, stillName: "Next step", atOnce: false });
   const el = h("div", { class: "mx-timebar" }, play.el, chart, time.el, words);
   const draw = ({ m, layer, steps, step: now }) => {
     el.classList.toggle("mixer-hidden", steps.length < 2);
+    if (steps.length < 2) return;
     const curve = curveOf(library, m, layer);
     drawCurve(chart, curve, steps, stops(), now);
     describe(chart, `${curve.words} over the training; a line marks step ${now} of ${steps.at(-1)}.`);
