@@ -1,15 +1,28 @@
 // A digit that the reader draws, and which units of token mixing fire for it.
 
-import { makeBoard } from "./board.js";
+import { makeBoard, paint } from "./board.js";
 import { drawMap, describe, picture } from "./canvas.js";
 import { makeNetworks } from "./network.js";
-import { bytes, largest, product, rowOf, sizesOf } from "./numerics.js";
+import { bytes, largest, rowOf, sizesOf } from "./numerics.js";
 import { h, note, panel, say, statusLine, tick } from "./page.js";
 
 const READING =
   "The trained model reads the drawing, whatever step is shown. Small map: what each patch contributes to the chosen " +
   "unit, in the channel in which it fires most.";
+const ASK = "Nothing is drawn yet. Draw, and the sheet shows what the drawing adds.";
 const N_NAMED = 3; // units that are named
+const SEVEN = [
+  [0.3, 0.25],
+  [0.7, 0.25],
+  [0.45, 0.8],
+]; // the first drawing, as shares of the board's width and height
+
+/** The first drawing, so that something fires from the start. */
+function firstDrawing(H, W) {
+  const points = SEVEN.map(([x, y]) => [x * W, y * H]);
+  const line = (image, from, to) => paint(image, { H, W }, from, to);
+  return line(line(new Uint8Array(H * W), points[0], points[1]), points[1], points[2]);
+}
 
 /** The firing for a drawing, computed anew only for another drawing, model or layer; none on an empty board. */
 function remembered(networks) {
@@ -31,7 +44,7 @@ export async function makeDrawing(model, library, later) {
   if (!network) return { el: "", read: (scene) => scene, draw() {} };
   const { shape, rows, columns } = sizesOf(network.config);
   const [, H, W] = shape;
-  const state = { image: new DataView(new ArrayBuffer(product(shape))), isOnSheet: false };
+  const state = { image: new DataView(firstDrawing(H, W).buffer), isOnSheet: false };
   const own = { get: (name) => state[name], set: (name, value) => (state[name] = value), save_changes: later };
   const board = makeBoard(own, { H, W, rows, columns }, "Draw: which units fire?");
   const [map, facts, firingOf] = [picture(), statusLine(), remembered(networks)];
@@ -52,7 +65,7 @@ export async function makeDrawing(model, library, later) {
     board.draw({ image, what: image.some(Boolean) ? "a drawing" : "nothing" });
     map.classList.toggle("mixer-hidden", !firing);
     if (firing) drawAnswer(map, facts, firing, unit, library);
-    else say(facts, library.models[m].network ? "" : "This model reads no drawings.");
+    else say(facts, !library.models[m].network ? "This model reads no drawings." : state.isOnSheet ? ASK : "");
   };
   return { el: panel("mx-draw", board.el, wish.el, map, facts, note(READING)), read, draw };
 }

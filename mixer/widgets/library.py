@@ -160,7 +160,7 @@ def excitations(label: str, model: MLPMixer, about: dict, images: Tensor) -> dic
         for name, value in zip(found, (chosen, channels, pre_activations, contributions), strict=True):
             found[name].append(value.transpose(0, 1))
     chosen, channels, pre_activations, contributions = (torch.stack(values) for values in found.values())
-    numbers, scales = quantised(contributions, (-1,), LEVELS)
+    numbers, scales = quantised(contributions, (-1,), LEVELS // 4)  # seen as colours only
     return {
         "chosen": chosen.numpy(),
         "channels": channels.numpy().astype(np.uint16),

@@ -207,7 +207,7 @@ def map_on(sheet, place, is_paired=False, n=8, shape=(3, 4)):
     width = sheet.shape[1]
     gaps = n - 1 + (n // 2 - 1 if is_paired else 0)
     size = (width - 4 * gaps) // (n * columns)
-    gap = (width - n * columns * size) // gaps
+    gap = min(12, (width - n * columns * size) // gaps)
     column, row = place % n, place // n
     left = column * (columns * size + gap) + (column // 2 * gap if is_paired else 0)
     top = row * (rows * size + 5 + gap)  # 5 pixels for the bar
@@ -301,7 +301,7 @@ def test_orders_agree_with_the_analysis(explorer, tab, tmp_path):
             assert chosen(page) == unit
             sheet = pixels(sheet_of(page))
             large = pixels(page.get_by_role("img", name="The input map of unit"))
-            assert (map_on(sheet, place, order == "opposite") == large).all()
+            assert np.abs(map_on(sheet, place, order == "opposite") - large).max() <= 2  # it has 255 colours
             slider.press("ArrowRight")
 
 
@@ -365,7 +365,7 @@ def test_time_is_played_and_a_slider_that_is_moved_pauses_it(explorer, tab, tmp_
     assert (pixels(sheet_of(page)) != last).any()
     slider.press("End")
     play.click()
-    page.clock.run_for(3 * 60 + 30)
+    page.clock.run_for(4 * 60 + 30)
     expect(status).to_contain_text("at training step 3:")
     expect(play).to_have_text("Pause")
     slider.press("ArrowRight")
@@ -464,13 +464,16 @@ def test_a_drawing_shows_which_units_fire_and_where(tab, tmp_path, trained, norm
     image = torch.tensor(page.evaluate(DRAWN, [8, 6]), dtype=torch.uint8).view(1, 1, 6, 8)
     assert image.any()
     model, about = checkpoint.load(path)
+    for explorer.layer, layer in enumerate(model.layers):  # with the weights as they are stored
+        inputs, outputs = (maps.flatten(1) for maps in explorer.maps())
+        layer.token_mixing.fc1.weight.data, layer.token_mixing.fc2.weight.data = inputs, outputs.T.contiguous()
     order = pixel_order(about.get("shuffle", "none"), (6, 8), 2)
     logits, results = model.forward_intermediates(normalise(image, about["mean"], about["std"], order))
     hidden = results["layers.1.token_mixing.hidden"][0]  # [n_channel, n_hidden]
     name, share, most, fires = FACTS.match(page.locator(".mx-draw p[role=status]").inner_text()).groups()
     assert name == names[logits.argmax()]
-    assert float(share) / 100 == pytest.approx(logits.softmax(dim=1).max().item(), abs=0.02)  # maps have 127 levels
-    assert float(fires.replace("−", "-")) == pytest.approx(hidden[:, 2].max().item(), abs=0.03)
+    assert float(share) / 100 == pytest.approx(logits.softmax(dim=1).max().item(), abs=0.002)
+    assert float(fires.replace("−", "-")) == pytest.approx(hidden[:, 2].max().item(), abs=0.007)
     assert int(most.split(",")[0]) == hidden.amax(dim=0).argmax()
     page.get_by_label("On the sheet").check()
     settle(page)
@@ -479,7 +482,7 @@ def test_a_drawing_shows_which_units_fire_and_where(tab, tmp_path, trained, norm
     x = block.norm(results["layers.0.channel_mixing"])[0, :, channel]
     exact = (block.fc1.weight[2] * x).detach().view(3, 4).numpy()
     picture = page.get_by_role("img", name="What the patches of the drawing contribute to unit 2")
-    assert np.abs(pixels(picture) - drawn(exact, np.abs(exact).max())).max() < 12
+    assert np.abs(pixels(picture) - drawn(exact, np.abs(exact).max())).max() < 2
     place = explorer._arrays["0.orders"][1, 0].tolist().index(2)
     on_sheet = map_on(pixels(sheet_of(page)), place)
     strong = np.abs(exact) > 0.5 * np.abs(exact).max()
@@ -504,7 +507,7 @@ def test_a_map_under_the_mouse_is_shown_large(explorer, tab, tmp_path):
         page.mouse.move(box["x"] + (place + 0.5) * box["width"] / 8, box["y"] + 10)
         unit = explorer._arrays["0.orders"][0, 0, place]
         expect(preview).to_contain_text(f"Unit {unit}")
-        assert (pixels(preview.locator("canvas")) == map_on(pixels(sheet_of(page)), place)).all()
+        assert np.abs(pixels(preview.locator("canvas")) - map_on(pixels(sheet_of(page)), place)).max() <= 2
         assert preview.bounding_box()["width"] > 200
     page.mouse.move(2, 2)
     expect(preview).to_be_hidden()
