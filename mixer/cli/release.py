@@ -5,18 +5,20 @@ NAME …` does so for some. MNIST is taken from FOLDER, and the JPEG copy of CIF
 """
 
 import argparse
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from mixer import checkpoint, data
 from mixer.cli import main as train
-from mixer.cli.folder import CHECKPOINT
+from mixer.cli.folder import CHECKPOINT, HISTORY
 from mixer.pretrained import WEIGHTS
 from mixer.training import evaluate
 
 SEEDS = (1, 2, 3)
 RUNS = Path("runs", "weights")
+RECORDED = ("epoch", "validation_loss")  # of a run's history, for the figures
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,9 @@ def pack(name: str, data_dir: Path) -> None:
         metadata = {key: about[key] for key in kept}
         metadata |= dict(data=release.data, shuffle=chosen["shuffle"], n_epochs=chosen["n_epochs"])
         metadata |= dict(command=f"python train.py {release.options} --seed {seed}", seed=seed, seeds=seeds)
-        metadata |= dict(n_parameters=model.n_parameters)
+        lines = (run_folder(name, seed) / HISTORY).read_text(encoding="utf-8").splitlines()
+        history = [json.loads(line) for line in lines]
+        metadata |= dict(n_parameters=model.n_parameters, history=[{k: r[k] for k in RECORDED} for r in history])
         snapshots = {key: t for key, t in tensors.items() if key.startswith("snapshot.")}
         label = f"{name}-{seed}" if len(release.shipped) > 1 else name
         file = WEIGHTS / f"{label}.safetensors"

@@ -8,7 +8,7 @@ const KEYS = "Drawing board. Arrow keys move the cursor. Space or Enter puts the
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** A copy of an image [C, H, W] of bytes with a soft line on it, 2 pixels wide on 28, from one point [x, y] to another. */
-function paint(image, { H, W }, [x0, y0], [x1, y1]) {
+export function paint(image, { H, W }, [x0, y0], [x1, y1]) {
   const radius = Math.max(0.6, W / 28);
   const [dx, dy] = [x1 - x0, y1 - y0];
   return image.map((old, i) => {

@@ -1,30 +1,25 @@
 // TokenMixingExplorer: the hidden units of token mixing as maps, over layers, models and the time of training.
 
+import { makeDrawing } from "./drawing.js";
+import { around, mapsAt, norm, dot, ORDERS, readLibrary } from "./library.js";
 import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
-import { ORDERS, readLibrary } from "./library.js";
 import { highest, isIndex, largest, rowOf } from "./numerics.js";
-import { choice, h, live, note, panel, playButton, put, row, say, slider, statusLine, timeRow, title } from "./page.js";
+import { choice, h, isDark, live, note, panel, put, row, say, slider, statusLine, title } from "./page.js";
 import { makeSheet } from "./sheet.js";
 import { meanFrequency, spectrum, strongest } from "./spectrum.js";
+import { makeTime } from "./timebar.js";
 
 const TRAITS = ["layer", "unit", "step", "label", "order"];
-const PAUSE = 500; // milliseconds between two snapshots that are played
 const EXCITED =
   "Above: an image as the trained model sees it. Below: what each patch t contributes to unit u, " +
   "W₁[u, t] · LN(X)[t, c], in the channel c with the highest pre-activation. Under it: that pre-activation, the sum " +
   "of the contributions and the bias.";
+const TRAINED =
+  " They are those of the trained model at any step: the snapshots hold token mixing alone, so the tokens of an " +
+  "earlier step are not known.";
 
 /** Numbers stored as int8 with their scale, as float32. */
 const scaled = (numbers, scale) => new Float32Array(numbers).map((number) => number * scale);
-
-/** The input maps (which = 0) or the output maps (which = 1) of a layer at a step, and their scale of colours. */
-function mapsAt({ nLayers, nUnits, nTokens }, part, step, layer, which) {
-  const at = (step * nLayers + layer) * 2 + which;
-  const [scale, limit] = [part("scales")[at], part("limits")[layer * 2 + which]];
-  if (!(scale > 0 && limit > 0)) throw new Error("the scale of its weights is damaged");
-  const numbers = rowOf(part("maps"), at, nUnits * nTokens);
-  return { numbers, scale, limit, map: (unit) => scaled(rowOf(numbers, unit, nTokens), scale) };
-}
 
 /** The image that excites a unit of a layer most, or the one of a later rank, and what its patches contribute. */
 function excitationAt({ nUnits, nTokens, images, stored, pictureSize }, part, pixelOrder, layer, unit, rank) {
@@ -41,30 +36,34 @@ function excitationAt({ nUnits, nTokens, images, stored, pictureSize }, part, pi
   };
 }
 
-/** What is stored of one layer of one model at one step, by the figure's traits. */
-function look(library, { label, step, layer, unit, order }) {
-  const { nLayers, nUnits, models, stored } = library;
+/** What the traits choose: model m, layer, unit and step, and the units in their order; an error, if it is not there. */
+function choiceOf({ nLayers, nUnits, models, stored }, { label, step, layer, unit, order }) {
   const m = models.findIndex((one) => one.label === label);
   if (m < 0) throw new Error("it holds no model of this name");
   if (!isIndex(layer, nLayers) || !isIndex(unit, nUnits)) throw new Error("it holds no unit of this number");
   if (!Object.hasOwn(ORDERS, order)) throw new Error("it holds no order of this name");
-  const { steps, pixel_order: pixelOrder } = models[m];
-  const now = steps.includes(step) ? steps.indexOf(step) : steps.length - 1;
-  const part = (name) => stored[`${m}.${name}`];
+  const { steps } = models[m];
+  if (!isIndex(step, steps.at(-1) + 1)) throw new Error("it holds no training step of this number");
   const names = Object.keys(ORDERS);
-  const [inputs, outputs] = [0, 1].map((which) => mapsAt(library, part, now, layer, which));
-  const units = [...rowOf(part("orders"), layer * names.length + names.indexOf(order), nUnits)];
-  const bias = part("biases")[(now * nLayers + layer) * nUnits + unit];
-  const excitation = (rank) => excitationAt(library, part, pixelOrder, layer, unit, rank);
-  return { label, layer, unit, order, steps, now, inputs, outputs, units, bias, excitation };
+  const units = [...rowOf(stored[`${m}.orders`], layer * names.length + names.indexOf(order), nUnits)];
+  return { m, label, layer, unit, order, steps, step: Math.max(step, steps[0]), units };
 }
 
-function dot(a, b) {
-  let sum = 0;
-  for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
-  return sum;
+/** All that is stored of the layer and the unit that are chosen, at the step that is shown. */
+function look(library, chosen) {
+  const { nLayers, nUnits, models, stored } = library;
+  const { m, layer, unit, steps, step } = chosen;
+  const at = around(steps, step);
+  const [inputs, outputs] = [0, 1].map((which) => mapsAt(library, m, at, layer, which));
+  const [before, after] = [at.before, at.after].map(
+    (i) => stored[`${m}.biases`][(i * nLayers + layer) * nUnits + unit],
+  );
+  const bias = before + at.share * (after - before);
+  const part = (name) => stored[`${m}.${name}`];
+  const excitation = (rank) => excitationAt(library, part, models[m].pixel_order, layer, unit, rank);
+  const partner = mostOpposite(unit, nUnits, inputs.numbers);
+  return { ...chosen, inputs, outputs, maps: inputs, bias, partner, excitation };
 }
-const norm = (a) => Math.sqrt(dot(a, a));
 
 /** The unit whose map is most opposite to that of a unit, itself if it is alone, and the cosine between the two. */
 function mostOpposite(unit, nUnits, numbers) {
@@ -91,7 +90,7 @@ function makeControls(model, { nLayers, nUnits, models }, shown) {
   const set = (name) => (value) => put(model, name, value);
   function chooseModel(label) {
     const { steps } = models.find((one) => one.label === label);
-    if (!steps.includes(model.get("step"))) model.set("step", steps.at(-1));
+    if (model.get("step") > steps.at(-1)) model.set("step", steps.at(-1));
     put(model, "label", label);
   }
   const labels = models.map((one) => [one.label, one.label]);
@@ -111,32 +110,6 @@ function makeControls(model, { nLayers, nUnits, models }, shown) {
     unit.set(now.units.indexOf(now.unit));
   };
   return { el: h("div", { class: "mx-row mx-middle" }, ...parts.map((part) => part.el)), draw };
-}
-
-/** The slider over the training, and the button that plays it. */
-function makeTime(model, shown) {
-  const show = (i) => put(model, "step", shown().steps[i]);
-  const time = slider("Training step", {
-    text: (i) => shown().steps[i],
-    change(i) {
-      play.stop();
-      show(i);
-    },
-  });
-  const step = () => {
-    const { steps, now } = shown();
-    show((now + 1) % steps.length);
-    return now + 2 !== steps.length;
-  };
-  const play = playButton({ wait: PAUSE, step, stillName: "Next step" });
-  const el = timeRow(time.el, play.el);
-  const draw = ({ steps, now }) => {
-    el.classList.toggle("mixer-hidden", steps.length < 2);
-    time.range(steps.length - 1);
-    time.set(now);
-    play.name();
-  };
-  return { el, draw, isPlaying: play.isPlaying };
 }
 
 /** A map with a title, and with a strip of its colours and their two ends in numbers. */
@@ -163,7 +136,7 @@ function makeUnit({ rows, columns }, isPlaying) {
   const words = h("div", { class: "mx-note" }, "of the input map; white: most power; middle: frequency 0");
   const [heading, facts] = [title(), statusLine()];
   const maps = h("div", { class: "mx-maps" }, input.el, output.el, panel("", title("Spectrum"), canvas, words));
-  const draw = ({ layer, unit, steps, now, inputs, outputs, bias, partner }) => {
+  const draw = ({ layer, unit, steps, step, inputs, outputs, bias, partner }) => {
     const map = input.draw(inputs, unit);
     output.draw(outputs, unit);
     const power = spectrum(map, rows, columns);
@@ -173,7 +146,7 @@ function makeUnit({ rows, columns }, isPlaying) {
     describe(canvas, `The spectrum has most power at ${strongest(power, rows, columns)}.`);
     say(heading, `Unit ${unit} of layer ${layer}`);
     facts.setAttribute("aria-live", isPlaying() ? "off" : "polite"); // else every step that is played is read out
-    const when = steps.length > 1 ? ` at training step ${steps[now]}` : "";
+    const when = steps.length > 1 ? ` at training step ${step}` : "";
     const frequency = `mean frequency ${decimal(meanFrequency(power, rows, columns))} cycles per patch`;
     const { unit: other, cosine } = partner;
     const opposite = other === unit ? "" : ` Most opposite input map: unit ${other}, cosine ${decimal(cosine)}.`;
@@ -190,10 +163,16 @@ function makeExcited({ rows, columns, images }) {
     return { el: panel("", image, map, caption), image, map, caption };
   });
   const heading = title();
-  const draw = ({ unit, excitation }) => {
+  const reading = note();
+  let last = "";
+  const draw = ({ m, layer, unit, excitation, steps }) => {
+    const now = [m, layer, unit, isDark()].join();
+    if (now === last) return; // they are the same at every step
+    last = now;
     const all = places.map((_, rank) => excitation(rank));
     const limit = Math.max(...all.map((one) => largest(one.map)));
     say(heading, `What excites unit ${unit} most`);
+    say(reading, EXCITED + (steps.length > 1 ? TRAINED : ""));
     all.forEach(({ number, image, channel, preActivation, map }, rank) => {
       const one = places[rank];
       drawImage(one.image, image, images.shape);
@@ -204,22 +183,26 @@ function makeExcited({ rows, columns, images }) {
     });
   };
   const maps = h("div", { class: "mx-maps mx-four" }, ...places.map((one) => one.el));
-  return { el: h("div", {}, heading, maps, note(EXCITED)), draw };
+  return { el: h("div", {}, heading, maps, reading), draw };
 }
 
-function build(model, box) {
-  const library = readLibrary(model);
-  const shown = () => look(library, Object.fromEntries(TRAITS.map((name) => [name, model.get(name)])));
+async function build(model, box, later) {
+  const library = await readLibrary(model);
+  const shown = () => choiceOf(library, Object.fromEntries(TRAITS.map((name) => [name, model.get(name)])));
   const controls = makeControls(model, library, shown);
-  const time = makeTime(model, shown);
-  const sheet = makeSheet(model, library, ORDERS, shown);
+  const time = makeTime(model, library, shown);
+  const sheet = makeSheet(model, library, ORDERS, shown, later);
+  const drawing = await makeDrawing(model, library, later);
   const details = [makeUnit(library, time.isPlaying)];
   if (library.images) details.push(makeExcited(library));
-  box.append(controls.el, time.el, row(sheet.el, panel("mx-wide", ...details.map((part) => part.el))));
+  const unit = panel("mx-wide", ...details.map((part) => part.el));
+  box.classList.add("mx-explorer");
+  box.append(controls.el, time.el, sheet.el, row(drawing.el, unit));
   return () => {
-    const now = shown();
-    now.partner = mostOpposite(now.unit, library.nUnits, now.inputs.numbers);
-    for (const part of [controls, time, sheet, ...details]) part.draw(now);
+    const start = performance.now();
+    const scene = drawing.read(look(library, shown()));
+    for (const part of [controls, time, sheet, drawing, ...details]) part.draw(scene);
+    performance.measure("TokenMixingExplorer", { start, end: performance.now() });
   };
 }
 

@@ -1,36 +1,47 @@
 """TokenMixingExplorer: the hidden units of token mixing as maps on the grid of patches, over the training."""
 
-from pathlib import Path
+import bisect
+import zlib
 
 import numpy as np
 import torch
 import traitlets
 from torch import Tensor
 
-from mixer import analysis, checkpoint
-from mixer.config import check_images
-from mixer.data import normalise, pixel_order
+from mixer.data import pixel_order
 from mixer.model import MLPMixer
-from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite, sheet
+from mixer.widgets.figure import Choice, Engine, LiveFigure, check_choice, sheet
+from mixer.widgets.library import (
+    N_TOP,
+    Source,
+    check_alike,
+    excitations,
+    history_of,
+    load_model,
+    network_of,
+    stored_weights,
+    thinned,
+)
 
-Source = MLPMixer | str | Path
+STORED = ("maps", "scales")
 ORDERS = ["norm", "frequency", "opposite"]
-FULL_COLOUR = 0.99  # the share of a layer's weights that the scale of colours spans; the few beyond have its ends
-N_TOP = 4  # images kept for each unit
-NO_SNAPSHOTS = 0  # the only step of a model whose training was not recorded
 
 
 class TokenMixingExplorer(LiveFigure):
     """The hidden units of token mixing as maps: where each looks, where it writes, what excites it, how it grew.
 
     A unit's input map is its row of W₁, its output map its column of W₂. Maps are stored as int8 with one scale for
-    each model, step, layer and matrix; a weight is off by at most 1/254 of the largest weight of its matrix. The
+    each model, layer and matrix; a weight is off by at most 1/126 of the largest that its matrix has at any step. The
     colours of a layer have one scale, and the units one order, those of the last step: so growth is seen, and maps stay
-    in their places, while the training is played.
+    in their places, while the training is played. Between two snapshots the weights are interpolated linearly, which
+    is a choice of the display: the run went another way from the one to the other.
 
-    Traits: `layer`; `unit`, a hidden unit of it; `step`, one of `steps`; `label`, which model; `order`, "norm" (largest
-    input map first), "frequency" (lowest mean spatial frequency first) or "opposite" (in pairs of units with opposite
-    input maps, the most opposite pair first).
+    A model of grey images whose checkpoint names its classes also reads what is drawn in the page, with the weights
+    shown at the last step and its others as float16.
+
+    Traits: `layer`; `unit`, a hidden unit of it; `step`, a training step up to the last of `steps`; `label`, which
+    model; `order`, "norm" (largest input map first), "frequency" (lowest mean spatial frequency first) or "opposite"
+    (in pairs of units with opposite input maps, the most opposite pair first).
 
     Args:
         models: a checkpoint, an `MLPMixer`, or a dictionary of them by label. All need the same grid of patches and the
@@ -46,6 +57,7 @@ class TokenMixingExplorer(LiveFigure):
     """
 
     MODULE = "explorer.js"
+    engine = Engine()  # empty where no model can read drawings
     numbers = traitlets.Bytes().tag(sync=True)
     geometry = traitlets.Dict().tag(sync=True)
     layer = Choice(0)
@@ -59,12 +71,8 @@ class TokenMixingExplorer(LiveFigure):
         loaded = {label: load_model(label, model) for label, model in models.items()}
         check_alike({label: model for label, (model, _, _) in loaded.items()})
         self._arrays, entries = {}, []
-        for i, (label, (model, snapshots, about)) in enumerate(loaded.items()):
-            steps = thinned(list(snapshots), n_steps)
-            arrays = stored_weights(model, [snapshots[step] for step in steps])
-            self._arrays |= {f"{i}.{name}": array for name, array in arrays.items()}
-            order = pixel_order(about.get("shuffle", "none"), model.image_shape[1:], model.patches.patch_size)
-            entries.append({"label": label, "steps": steps, "pixel_order": None if order is None else order.tolist()})
+        for label, (model, snapshots, about) in loaded.items():
+            entries.append(self._store(label, model, thinned(snapshots, n_steps), about))
         rows, columns = model.grid
         n_units = model.config["n_hidden_token"]
         geometry = {
@@ -77,9 +85,26 @@ class TokenMixingExplorer(LiveFigure):
             "images": None if images is None else self._excite(loaded, images),
             "sections": [[name, array.dtype.name, list(array.shape)] for name, array in self._arrays.items()],
         }
-        numbers = b"".join(array.tobytes() for array in self._arrays.values())
-        first = entries[0]
-        super().__init__(numbers=numbers, geometry=geometry, label=first["label"], step=first["steps"][-1])
+        arrays = (np.diff(a, axis=0, prepend=a[:1] * 0) if ".maps" in k else a for k, a in self._arrays.items())
+        numbers = zlib.compress(b"".join(array.tobytes() for array in arrays), 9)  # of maps, the differences in time
+        first, reads = entries[0], any(entry["network"] for entry in entries)
+        engine = {} if reads else {"engine": b""}
+        super().__init__(numbers=numbers, geometry=geometry, label=first["label"], step=first["steps"][-1], **engine)
+
+    def _store(self, label: str, model: MLPMixer, snapshots: dict[int, dict[str, Tensor]], about: dict) -> dict:
+        """Store the numbers of a model, and say what else the page must know of it."""
+        network, weights = network_of(model, about)
+        arrays = stored_weights(model, list(snapshots.values())) | ({"network": weights} if network else {})
+        n_before = len({name.split(".")[0] for name in self._arrays})
+        self._arrays |= {f"{n_before}.{name}": array for name, array in arrays.items()}
+        order = pixel_order(about.get("shuffle", "none"), model.image_shape[1:], model.patches.patch_size)
+        return {
+            "label": label,
+            "steps": list(snapshots),
+            "pixel_order": None if order is None else order.tolist(),
+            "history": history_of(about, max(snapshots)),
+            "network": network,
+        }
 
     def _excite(self, loaded: dict, images: Tensor) -> dict:
         """Store the images that excite the units most, and say which they are."""
@@ -111,9 +136,12 @@ class TokenMixingExplorer(LiveFigure):
 
     def maps(self) -> tuple[Tensor, Tensor]:
         """The input and output maps that are shown, as they are stored: two tensors [n_units, rows, columns]."""
-        at = self.steps.index(self.step), self.layer
-        maps, scales = (torch.from_numpy(self._arrays[f"{self._model}.{name}"][at]) for name in ("maps", "scales"))
-        maps = (maps * scales).unflatten(2, (self.geometry["rows"], self.geometry["columns"]))
+        after = bisect.bisect_left(self.steps, self.step)
+        before = after if self.steps[after] == self.step else after - 1
+        share = (self.step - self.steps[before]) / max(1, self.steps[after] - self.steps[before])
+        maps, scales = (torch.from_numpy(self._arrays[f"{self._model}.{name}"][:, self.layer]) for name in STORED)
+        maps = torch.lerp(maps[before].float(), maps[after].float(), share) * scales[0]
+        maps = maps.unflatten(2, (self.geometry["rows"], self.geometry["columns"]))
         return maps[0], maps[1]
 
     @traitlets.validate("layer")
@@ -130,12 +158,11 @@ class TokenMixingExplorer(LiveFigure):
 
     @traitlets.observe("label")
     def _keep_step(self, _):
-        if self.step not in self.steps:
-            self.step = self.steps[-1]
+        self.step = min(self.step, self.steps[-1])
 
     @traitlets.validate("step")
     def _check_step(self, proposal):
-        return check_choice("step", proposal.value, self.steps)
+        return check_choice("step", proposal.value, range(self.steps[-1] + 1))
 
     @traitlets.validate("order")
     def _check_order(self, proposal):
@@ -149,125 +176,3 @@ class TokenMixingExplorer(LiveFigure):
             f"The input maps of the {self.n_units} hidden units of token mixing in layer {self.layer}, each {rows} by "
             f"{columns} weights: red where a unit adds the patch, blue where it subtracts it."
         )
-
-
-def load_model(label: str, model: Source) -> tuple[MLPMixer, dict[int, dict[str, Tensor]], dict]:
-    """A model, its token-mixing weights by training step, and the metadata of its checkpoint (empty without one)."""
-    if not isinstance(label, str) or not label:
-        raise ValueError(f"the label {label!r} is no text; give each model a name")
-    if isinstance(model, MLPMixer):
-        return model, {NO_SNAPSHOTS: model.state_dict()}, {}
-    if not isinstance(model, str | Path):
-        raise ValueError(
-            f"model {label!r} is of type {type(model).__name__}; give an MLPMixer or the path of a checkpoint"
-        )
-    loaded, about = checkpoint.load(model)
-    snapshots = checkpoint.snapshots(checkpoint.read(model)[0])
-    return loaded, snapshots or {NO_SNAPSHOTS: loaded.state_dict()}, about
-
-
-def check_alike(models: dict[str, MLPMixer]) -> None:
-    """Raise ValueError unless there are models and their token mixing has the same sizes."""
-    if not models:
-        raise ValueError("models is empty; give at least one")
-    sizes = {
-        label: "a {}×{} grid of patches, n_layers {} and n_hidden_token {}".format(
-            *model.grid, len(model.layers), model.config["n_hidden_token"]
-        )
-        for label, model in models.items()
-    }
-    (first, expected), *others = sizes.items()
-    for label, size in others:
-        if size != expected:
-            raise ValueError(f"model {label!r} has {size}, but {first!r} has {expected}; explore them one by one")
-
-
-def thinned(steps: list[int], n_steps: int | None) -> list[int]:
-    """So many of the steps, evenly spread, the first and the last among them; all if there are no more."""
-    if n_steps is None:
-        return steps
-    if not isinstance(n_steps, int) or n_steps < 2:
-        raise ValueError(f"n_steps is {n_steps!r}; it must be a whole number of at least 2, or None for all snapshots")
-    if n_steps >= len(steps):
-        return steps
-    return [steps[round(i * (len(steps) - 1) / (n_steps - 1))] for i in range(n_steps)]
-
-
-def quantised(values: Tensor, n_dims: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers as int8, and the float32 scales that give them back; the last `n_dims` axes share one scale."""
-    scales = values.abs().amax(dim=tuple(range(-n_dims, 0)), keepdim=True).clamp_min(1e-12) / 127
-    return (values / scales).round().to(torch.int8).numpy(), scales.numpy()
-
-
-def stored_weights(model: MLPMixer, snapshots: list[dict[str, Tensor]]) -> dict[str, np.ndarray]:
-    """The maps of a model at all steps, and the orders of its units at the last.
-
-    Shapes: "maps" [n_steps, n_layers, 2, n_units, n_tokens] int8; "scales" the same with 1 for the last two; "limits",
-    the weights drawn in full colour, [n_layers, 2]; "biases" of the hidden units [n_steps, n_layers, n_units]; "orders"
-    [n_layers, 3, n_units].
-    """
-    layers = range(len(model.layers))
-    pairs = [[torch.stack(analysis.token_maps(model, i, weights)) for i in layers] for weights in snapshots]
-    maps = torch.stack([torch.stack(step) for step in pairs]).cpu().flatten(4)
-    check_finite(maps)
-    names = [f"layers.{i}.token_mixing.fc1.bias" for i in layers]
-    biases = torch.stack([torch.stack([weights[name] for name in names]) for weights in snapshots])
-    numbers, scales = quantised(maps, 2)
-    limits = maps[-1].abs().flatten(2).quantile(FULL_COLOUR, dim=2).clamp_min(1e-12)
-    last = torch.from_numpy(numbers[-1, :, 0] * scales[-1, :, 0]).unflatten(2, model.grid)
-    orders = np.stack([unit_orders(inputs) for inputs in last])
-    return {
-        "maps": numbers,
-        "scales": scales,
-        "limits": limits.numpy(),
-        "biases": biases.cpu().float().numpy(),
-        "orders": orders,
-    }
-
-
-def unit_orders(maps: Tensor) -> np.ndarray:
-    """The units in each order of ORDERS, by their input maps [n_units, rows, columns]: uint16 [3, n_units]."""
-    by_norm = maps.flatten(1).norm(dim=1).argsort(descending=True, stable=True).tolist()
-    by_frequency = analysis.mean_frequency(maps).argsort(stable=True).tolist()
-    paired = [unit for first, second, _ in analysis.opposite_pairs(maps) for unit in (first, second)]
-    alone = sorted(set(range(len(maps))) - set(paired))
-    return np.array([by_norm, by_frequency, paired + alone], np.uint16)
-
-
-@torch.inference_mode()
-def excitations(label: str, model: MLPMixer, about: dict, images: Tensor) -> dict[str, np.ndarray]:
-    """The images on which each hidden unit is most excited, the first most of all, and what the patches contribute.
-
-    A unit's excitation on an image is its highest pre-activation among the channels. A patch contributes its weight in
-    W₁ times its normalised value in that channel; the contributions and the bias add up to the pre-activation.
-
-    Shapes, n_top being N_TOP or the number of images if that is less: "chosen" images, "channels" and "pre_activations"
-    [n_layers, n_units, n_top]; "contributions" [n_layers, n_units, n_top, n_tokens] int8; "contribution_scales",
-    their scales, the same with 1 for the last.
-    """
-    if "mean" not in about or "std" not in about:
-        raise ValueError(f"model {label!r} does not say how to normalise images; give a checkpoint with mean and std")
-    check_images(images.float(), model.image_shape)
-    order = pixel_order(about.get("shuffle", "none"), model.image_shape[1:], model.patches.patch_size)
-    seen = images.cpu() if order is None else images.cpu().flatten(2)[:, :, order].view_as(images)
-    _, results = model.forward_intermediates(normalise(seen, about["mean"], about["std"]))
-    found = {"chosen": [], "channels": [], "pre_activations": [], "contributions": []}
-    for i, layer in enumerate(model.layers):
-        mlp = layer.token_mixing
-        x = results[f"layers.{i - 1}.channel_mixing" if i else "tokens"]
-        x = mlp.norm(x).transpose(1, 2)  # [B, n_channel, n_tokens]
-        highest, channels = mlp.fc1(x).max(dim=1)  # [B, n_units]
-        pre_activations, chosen = highest.topk(min(N_TOP, len(images)), dim=0)  # [n_top, n_units]
-        channels = channels.gather(0, chosen)
-        contributions = mlp.fc1.weight * x[chosen, channels]  # [n_top, n_units, n_tokens]
-        for name, value in zip(found, (chosen, channels, pre_activations, contributions), strict=True):
-            found[name].append(value.transpose(0, 1))
-    chosen, channels, pre_activations, contributions = (torch.stack(values) for values in found.values())
-    numbers, scales = quantised(contributions, 1)
-    return {
-        "chosen": chosen.numpy(),
-        "channels": channels.numpy().astype(np.uint16),
-        "pre_activations": pre_activations.numpy(),
-        "contributions": numbers,
-        "contribution_scales": scales,
-    }

@@ -1,14 +1,18 @@
 // ConvolutionTwin: one hidden unit of token mixing, as a row of W1 and as a kernel, adding up the same number twice.
 
-import { colour, describe, drawImage, picture } from "./canvas.js";
+import { describe, drawImage, picture } from "./canvas.js";
+import { fill, fills, makeCells } from "./cells.js";
 import { Engine } from "./engine.js";
 import { areSizes, bytes, floats, GELUS, highest, isIndex, largest, product, rowOf } from "./numerics.js";
-import { h, isDark, live, note, panel, place, playButton, put, row, say, slider, statusLine, title } from "./page.js";
+import { h, live, note, panel, place, playButton, put, row, say, slider, statusLine, title } from "./page.js";
+import { correlate, fold, makeRival, rivalsOf, rolled } from "./rival.js";
 
-const TRAITS = ["unit", "channel", "example", "n_added"];
-const LABELS = ["Hidden unit", "Channel", "Image", "Products added"];
+const TRAITS = ["unit", "channel", "example", "n_added", "down", "right"];
+const LABELS = ["Hidden unit", "Channel", "Image", "Products added", "Shift down", "Shift right"];
 const PLAY_TIME = 8000; // milliseconds to add up all products
-const HINT = "Add the products one by one, or play, and compare the sums. A click on a cell adds up to its token.";
+const HINT =
+  "Add the products one by one, or play, and compare the sums. A click on a cell adds up to its token. " +
+  "A shift moves the image and its maps by whole patches, on a ring.";
 const COLOURS = [
   "above 0. Each strip has a scale of its own, and the map of the same numbers has the same scale.",
   "Empty cells are not added yet; the frame marks the token that was added last.",
@@ -17,10 +21,11 @@ const COLOURS = [
 /** What does not change: the weights, the normalised tables, the images, and their sizes. */
 function readState(model) {
   const [counts, grid, shape] = ["counts", "grid", "shape"].map((name) => model.get(name));
-  const { unit, channel, example, n_added: nStops } = counts;
+  const { unit, channel, example, n_added: nStops, down, right: across } = counts;
   const nTokens = product(grid);
   const right = areSizes(grid, 2) && areSizes(shape, 3) && areSizes([unit, channel, example], 3);
-  if (!right || nStops !== nTokens + 1) throw new Error("its sizes are damaged or incomplete");
+  if (!right || nStops !== nTokens + 1 || String([down, across]) !== String(grid))
+    throw new Error("its sizes are damaged or incomplete");
   if (!GELUS.includes(model.get("gelu"))) throw new Error("its kind of GELU is not known");
   if (!isIndex(model.get("layer"), Infinity)) throw new Error(`there is no layer ${model.get("layer")}`);
   const images = bytes(model.get("images"));
@@ -33,31 +38,18 @@ function readState(model) {
     nTokens,
     W1: floats(model.get("W1"), unit * nTokens),
     b1: floats(model.get("b1"), unit),
+    W2: floats(model.get("W2"), nTokens * unit),
+    b2: floats(model.get("b2"), nTokens),
     normed: floats(model.get("normed"), example * channel * nTokens),
     imageOf: (i) => rowOf(images, i, size),
   };
 }
 
-/** Numbers, one per token, on the patch grid: an array of rows. */
-const fold = (numbers, [rows, columns]) =>
-  Array.from({ length: rows }, (_, y) => numbers.slice(y * columns, (y + 1) * columns));
-
-/** The places of a kernel that covers so much of a length. */
-const placesOf = (length, covered) => Array.from({ length: length - covered + 1 }, (_, i) => i);
-
-/**
- * What conv2d computes: the cross-correlation of a map with a kernel, both arrays of rows, at every place where the
- * kernel lies wholly on the map. A kernel as large as the map has one such place, so the result is a map of 1×1.
- */
-function correlate(map, kernel) {
-  const rowSum = (weights, y, x) => weights.reduce((sum, weight, j) => sum + weight * map[y][x + j], 0);
-  const at = (y, x) => kernel.reduce((sum, weights, i) => sum + rowSum(weights, y + i, x), 0);
-  return placesOf(map.length, kernel.length).map((y) => placesOf(map[0].length, kernel[0].length).map((x) => at(y, x)));
-}
-
 /** All that is shown of a unit on a channel of an image when `nAdded` products are added, in both views. */
-function compute({ counts, grid, nTokens, W1, b1, normed }, [unit, channel, example, nAdded], gelu) {
-  const column = rowOf(normed, example * counts.channel + channel, nTokens);
+function compute(data, [unit, channel, example, nAdded, ...shift], gelu) {
+  const { counts, grid, nTokens, W1, b1, normed } = data;
+  const unshifted = rowOf(normed, example * counts.channel + channel, nTokens);
+  const column = rolled(unshifted, grid, shift);
   const weights = rowOf(W1, unit, nTokens);
   const products = weights.map((weight, t) => weight * column[t]);
   let sum = 0;
@@ -71,37 +63,14 @@ function compute({ counts, grid, nTokens, W1, b1, normed }, [unit, channel, exam
   const totals = [nAdded ? sums[nAdded - 1] : 0, correlate(map, kernel)[0][0]];
   const biased = totals.map((total) => total + b1[unit]);
   const activations = biased.map(gelu);
-  return { column, weights, products, sums, rowSums, rowLimit, totals, bias: b1[unit], biased, activations };
+  const rivals = rivalsOf(data, unshifted, weights, shift, gelu);
+  return { column, weights, products, sums, rowSums, rowLimit, totals, bias: b1[unit], biased, activations, rivals };
 }
 
 /** A number as it is shown, to five decimals and with a true minus sign. */
 function shown(x) {
   const text = x.toFixed(5);
   return text.replace(/^-(?=.*[1-9])/, "−").replace("-", "");
-}
-
-/** A number as a CSS colour. */
-const fill = (value, limit) => `rgb(${colour(value, limit, isDark())})`;
-
-/** Numbers as CSS colours, on a scale up to the largest of them. */
-function fills(values) {
-  const limit = largest(values);
-  return Array.from(values, (value) => fill(value, limit));
-}
-
-/** Cells in so many columns. `paint` gives the first `end` of them their colours and frames the one at `lit`. */
-function makeCells(n, columns, kind, pick) {
-  const cells = Array.from({ length: n }, (_, i) => h("div", { onclick: () => pick(i) }));
-  const el = h("div", { class: `mx-cells ${kind}`, role: "img", style: `--columns: ${columns}` }, ...cells);
-  function paint(backgrounds, label, lit, end = n) {
-    cells.forEach((cell, i) => {
-      cell.style.background = i < end ? backgrounds[i] : "";
-      cell.classList.toggle("mx-empty", i >= end);
-      cell.classList.toggle("mx-lit", i === lit);
-    });
-    describe(el, label);
-  }
-  return { el, paint };
 }
 
 /** Bars between 0 and each sum as CSS pictures, in a frame from the lowest to the highest, and the line at 0. */
@@ -194,9 +163,13 @@ function makeTable(columns, nTokens) {
 function makePicture({ shape, grid: [rows, columns], imageOf }) {
   const canvas = picture();
   const frame = h("div", { class: "mx-lit" });
-  function draw(now, [, , example, nAdded]) {
+  function draw(now, [, , example, nAdded, down, right]) {
     const t = nAdded - 1;
-    drawImage(canvas, imageOf(example), shape);
+    const [C, H, W] = shape;
+    const size = H * W;
+    const shift = [(down * H) / rows, (right * W) / columns];
+    const channels = Array.from({ length: C }, (_, c) => rolled(rowOf(imageOf(example), c, size), [H, W], shift));
+    drawImage(canvas, Uint8Array.from(channels.flatMap((channel) => [...channel])), shape);
     describe(canvas, `Image ${example}${nAdded ? `; the patch of token ${t} is framed` : ""}.`);
     const [left, top] = [(t % columns) / columns, Math.floor(t / columns) / rows];
     place(frame, { left, top, width: 1 / columns, height: 1 / rows });
@@ -225,19 +198,33 @@ function factsOf(now, [unit, channel, , nAdded], nTokens) {
   return `${sums} With the bias and through GELU, ${which} is ${shown(now.activations[0])}.`;
 }
 
+/** The values of the traits, in their order; an error, if one is not there to choose. */
+function choicesOf(model, counts) {
+  const choices = TRAITS.map((name) => model.get(name));
+  const outside = TRAITS.find((name, i) => !isIndex(choices[i], counts[name]));
+  if (outside) throw new Error(`there is no ${outside} ${model.get(outside)}`);
+  return choices;
+}
+
 async function build(model, box) {
   const data = readState(model);
   const { calls } = await Engine.start(bytes(model.get("engine")));
   const gelu = (value) => calls.gelu(value, model.get("gelu") === "tanh");
   const { counts, grid, nTokens } = data;
-  const pick = (token) => put(model, "n_added", token + 1);
+  const play = makePlay(model, nTokens);
+  const set = (name, value) => {
+    if (name === "n_added") play.stop();
+    put(model, name, value);
+  };
+  const pick = (token) => set("n_added", token + 1);
   const sliders = TRAITS.map((name, i) =>
-    slider(LABELS[i], { max: counts[name] - 1, change: (value) => put(model, name, value) }),
+    slider(LABELS[i], { max: counts[name] - 1, change: (value) => set(name, value) }),
   );
   const [tokenView, mapView] = [makeTokenView(nTokens, pick), makeMapView(grid, pick)];
-  const [image, table] = [makePicture(data), makeTable(grid[1], nTokens)];
+  const [image, table, rival] = [makePicture(data), makeTable(grid[1], nTokens), makeRival(data, pick)];
   const [facts, scale] = [statusLine(), h("span", { class: "mx-scale" })];
-  const controls = h("div", { class: "mx-sliders" }, ...sliders.map(({ el }) => el), makePlay(model, nTokens).el);
+  const key = note("Below 0 ", scale, ` ${COLOURS.join(" ")}`);
+  const controls = h("div", { class: "mx-sliders" }, ...sliders.map(({ el }) => el), play.el);
   box.classList.add("mx-twin");
   box.append(
     title(`Token mixing of layer ${model.get("layer")}: one hidden unit, computed in two ways`),
@@ -245,17 +232,16 @@ async function build(model, box) {
     h("div", { class: "mx-views" }, tokenView.el, mapView.el),
     table.el,
     facts,
-    note("Below 0 ", scale, ` ${COLOURS.join(" ")}`),
+    rival.el,
+    key,
     note(HINT),
   );
 
   return () => {
-    const choices = TRAITS.map((name) => model.get(name));
-    const outside = TRAITS.find((name, i) => !isIndex(choices[i], counts[name]));
-    if (outside) throw new Error(`there is no ${outside} ${model.get(outside)}`);
+    const choices = choicesOf(model, counts);
     sliders.forEach((each, i) => each.set(choices[i]));
     const now = compute(data, choices, gelu);
-    for (const part of [image, tokenView, mapView, table]) part.draw(now, choices);
+    for (const part of [image, tokenView, mapView, table, rival]) part.draw(now, choices);
     say(facts, factsOf(now, choices, nTokens));
     scale.style.background = `linear-gradient(to right, ${[-1, 0, 1].map((value) => fill(value, 1))})`;
   };

@@ -17,9 +17,11 @@ class ConvolutionTwin(LiveFigure):
     """One hidden unit of token mixing, drawn as a row of W1 and as a kernel that covers the whole map.
 
     Product by product, the two add up to the same number; with the bias and through GELU it is the unit's activation.
+    Beside them slides a kernel of 3×3, cut out of the unit's own. A shift moves the maps of LN(X) by whole patches on a
+    ring: the answers of the small kernel move along, what token mixing writes does not.
 
     Traits: `unit`, the hidden unit; `channel`, the channel that it reads; `example`, the image; `n_added`, how many
-    products are added so far, from 0 to n_tokens.
+    products are added so far, from 0 to n_tokens; `down` and `right`, the shift in patches.
 
     Args:
         path: a checkpoint with the mean and std of its data, as the training command writes it.
@@ -37,15 +39,19 @@ class ConvolutionTwin(LiveFigure):
     normed = traitlets.Bytes().tag(sync=True)  # LN(X), float32 [n, n_channel, n_tokens]
     W1 = traitlets.Bytes().tag(sync=True)  # float32 [n_hidden_token, n_tokens]
     b1 = traitlets.Bytes().tag(sync=True)  # float32 [n_hidden_token]
+    W2 = traitlets.Bytes().tag(sync=True)  # float32 [n_tokens, n_hidden_token]
+    b2 = traitlets.Bytes().tag(sync=True)  # float32 [n_tokens]
     shape = traitlets.List(traitlets.Int()).tag(sync=True)  # of an image, [C_in, H, W]
     grid = traitlets.List(traitlets.Int()).tag(sync=True)  # of the patches, [rows, columns]
-    counts = traitlets.Dict().tag(sync=True)  # how many values each of the four traits below can have
+    counts = traitlets.Dict().tag(sync=True)  # how many values each of the six traits below can have
     layer = traitlets.Int().tag(sync=True)
     gelu = traitlets.Unicode().tag(sync=True)
     unit = Choice(0)
     channel = Choice(0)
     example = Choice(0)
     n_added = Choice(0)
+    down = Choice(0)
+    right = Choice(0)
 
     def __init__(self, path: str | Path, images: Tensor, layer: int = 0):
         model, metadata = load(path)
@@ -63,17 +69,22 @@ class ConvolutionTwin(LiveFigure):
             x = results[f"layers.{layer - 1}.channel_mixing" if layer else "tokens"]  # [n, n_tokens, n_channel]
             block = model.layers[layer].token_mixing
             normed = block.norm(x).transpose(1, 2)  # [n, n_channel, n_tokens]
-        self._hidden = results[f"layers.{layer}.token_mixing.hidden"]  # [n, n_channel, n_hidden_token]
-        n, n_channel, n_unit = self._hidden.shape
+        self._fc1, self._gelu = block.fc1, block.gelu
+        n, n_channel, _ = normed.shape
+        rows, columns = model.grid
         W1 = block.fc1.weight
         super().__init__(
             images=as_bytes(images),
             normed=as_bytes(normed),
             W1=as_bytes(W1),
             b1=as_bytes(block.fc1.bias),
+            W2=as_bytes(block.fc2.weight),
+            b2=as_bytes(block.fc2.bias),
             shape=list(model.image_shape),
             grid=list(model.grid),
-            counts=dict(unit=n_unit, channel=n_channel, example=n, n_added=model.n_tokens + 1),
+            counts=dict(
+                unit=len(W1), channel=n_channel, example=n, n_added=model.n_tokens + 1, down=rows, right=columns
+            ),
             layer=layer,
             gelu=model.config["gelu"],
             unit=W1.norm(dim=1).argmax().item(),  # the largest weights make the clearest picture
@@ -82,18 +93,25 @@ class ConvolutionTwin(LiveFigure):
 
     @property
     def activation(self) -> float:
-        """The activation of the unit on this channel of this image, as the model computes it."""
-        return self._hidden[self.example, self.channel, self.unit].item()
+        """The activation of the unit on this channel of this image, shifted as shown, by the model's own layers."""
+        with torch.no_grad():
+            return self._gelu(self._fc1(self._channel().flatten()))[self.unit].item()
 
-    @traitlets.validate("unit", "channel", "example", "n_added")
+    def _channel(self) -> Tensor:
+        """The map of LN(X) that is shown, shifted, [rows, columns]."""
+        normed = torch.frombuffer(bytearray(self.normed), dtype=torch.float32).view(
+            -1, self.counts["channel"], *self.grid
+        )
+        return normed[self.example, self.channel].roll((self.down, self.right), (0, 1))
+
+    @traitlets.validate("unit", "channel", "example", "n_added", "down", "right")
     def _check(self, proposal):
         name = proposal.trait.name
         return check_choice(name, proposal.value, range(self.counts[name]))
 
     def still(self) -> tuple[np.ndarray, str]:
         rows, columns = self.grid
-        normed = np.frombuffer(self.normed, np.float32).reshape(-1, self.counts["channel"], rows, columns)
-        values = normed[self.example, self.channel]
+        values = self._channel().numpy()
         weights = np.frombuffer(self.W1, np.float32).reshape(-1, rows, columns)[self.unit]
         words = (
             f"Three maps of {rows} by {columns}: channel {self.channel} of an image, the kernel of hidden unit "

@@ -1,8 +1,10 @@
 """The convolution twin: its numbers against torch both ways, and in Chromium every control, seen by what changed."""
 
+import numpy as np
 import pytest
 import torch
 from playwright.sync_api import expect
+from torch.nn import functional as F
 
 from _extensions.chromium import Tab, settle, write_page
 from mixer import MLPMixer, load_checkpoint, save_checkpoint, shipped_weights, to_convolution
@@ -101,7 +103,7 @@ def test_the_page_shows_the_activation_of_torch_in_both_views(tab, tmp_path, dig
         row, kernel = numbers(page, "GELU").tolist()
         assert row == pytest.approx(by_row[example, channel, unit].item(), abs=1e-5)
         assert kernel == pytest.approx(by_kernel[example, channel, unit].item(), abs=1e-5)
-        assert twin.activation == by_row[example, channel, unit].item()
+        assert twin.activation == pytest.approx(by_row[example, channel, unit].item(), abs=1e-6)
 
 
 def test_an_oblong_grid_and_the_other_gelu(tab, tmp_path, oblong):
@@ -154,11 +156,21 @@ def test_strip_and_map_show_the_same_cells_up_to_the_last_token(page):
     lit = page.locator(".mx-cells").evaluate_all(
         "all => all.map((el) => [...el.children].findIndex((cell) => cell.classList.contains('mx-lit')))"
     )
-    assert lit == [5, 5, 5, 5, 5, 5, 5, 1]  # four strips, three maps, and the row of the patch grid
+    maps = [5, 5, 5, 1]  # the last: a row of the patch grid
+    rivals = [-1, 5, 5, -1, -1]  # the small kernel, its answers, and what token mixing writes
+    assert lit == [5] * 4 + maps + rivals
 
 
 @pytest.mark.parametrize(
-    ("label", "trait"), [("Hidden unit", "unit"), ("Channel", "channel"), ("Image", "example"), ("Products", "n_added")]
+    ("label", "trait"),
+    [
+        ("Hidden unit", "unit"),
+        ("Channel", "channel"),
+        ("Image", "example"),
+        ("Products", "n_added"),
+        ("Shift down", "down"),
+        ("Shift right", "right"),
+    ],
 )
 def test_sliders_work_by_keyboard(page, label, trait):
     before = page.locator("tbody").inner_text(), colours(page, "Column"), colours(page, "Row")
@@ -194,6 +206,68 @@ def test_play_adds_up_everything_and_can_pause(tab, tmp_path, digits, images):
     play(0.2, 16, "Play")
     play(2, 16, "Play")
     assert line(page, "sum of 16 of 16")
+
+
+def test_a_slider_that_is_moved_pauses_the_film(tab, tmp_path, digits, images):
+    tab.page.clock.install(time=0)
+    page = tab.open(write_page(tmp_path / "page.html", ConvolutionTwin(digits, images)))
+    page.clock.pause_at(HOUR)
+    page.get_by_role("button").press("Enter")
+    page.get_by_role("slider", name="Products").press("Home")
+    page.clock.run_for(3000)
+    expect(page.get_by_role("button")).to_have_text("Play")
+    assert get(page, "n_added") == 0
+
+
+def rolled(colours, down, right):
+    """Colours of the cells of a 4×4 map, moved on a ring."""
+    return np.roll(np.array(colours).reshape(4, 4), (down, right), (0, 1)).flatten().tolist()
+
+
+@pytest.mark.parametrize("down, right", [(0, 1), (3, 2)])
+def test_the_answers_of_the_small_kernel_follow_a_shift_and_those_of_token_mixing_do_not(page, down, right):
+    put(page, n_added=16)
+    maps = [
+        colours(page, label)
+        for label in ("Channel", "The answers of the small kernel before", "What token mixing writes before")
+    ]
+    put(page, down=down, right=right)
+    now = [colours(page, label) for label in ("Channel", "The answers of the small kernel after")]
+    assert now == [rolled(seen, down, right) for seen in maps[:2]]
+    after = colours(page, "What token mixing writes after")
+    assert after != rolled(maps[2], down, right)
+    verdicts = page.get_by_text("the shift: moved along").all_inner_texts()
+    assert [text.split(" the shift")[0] for text in verdicts] == ["It follows", "It does not follow"]
+
+
+def test_what_follows_a_shift_is_measured_as_torch_does(page, digits, images):
+    """The differences that the page names, by conv2d on a ring and by the block's own layers."""
+    put(page, unit=30, channel=7, example=1, right=1)
+    model, x = block_input(digits, images, 0)
+    block = model.layers[0].token_mixing
+    column = block.norm(x)[1, :, 7].view(4, 4)
+    shifted = torch.stack([column, column.roll(1, dims=1)]).flatten(1)
+    before, after = block.fc2(block.gelu(block.fc1(shifted))).view(2, 4, 4)
+    expected = (before.roll(1, dims=1) - after).abs().max().item()
+    said = [float(text.split()[-1][:-1]) for text in page.get_by_text("the shift: moved along").all_inner_texts()]
+    assert said == pytest.approx([0, expected], abs=2e-5)
+    kernels = block.fc1.weight[30].view(4, 4).unfold(0, 3, 1).unfold(1, 3, 1).flatten(0, 1)  # [4, 3, 3]
+    kernel = kernels[kernels.flatten(1).norm(dim=1).argmax()]
+    ring = F.pad(column[None, None], (1, 1, 1, 1), mode="circular")
+    answers = F.conv2d(ring, kernel[None, None])[0, 0].flatten().tolist()
+    got = page.evaluate(
+        """async () => {
+          const { module } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
+          const url = URL.createObjectURL(new Blob([module + "export { rivalsOf };"], { type: "text/javascript" }));
+          return Function("url", "return import(url)")(url).then((m) => (window.rivalsOf = m.rivalsOf, true));
+        }"""
+    )
+    given = [column.flatten().tolist(), block.fc1.weight[30].tolist()]
+    code = """([column, weights]) => {
+      const none = { grid: [4, 4], W1: [], b1: [], W2: [], b2: [0] };
+      return rivalsOf(none, column, weights, [0, 1], (x) => x).rivals[0].before;
+    }"""
+    assert got and page.evaluate(code, given) == pytest.approx(answers, abs=1e-5)
 
 
 def test_a_click_on_a_cell_adds_up_to_its_token(page):
@@ -237,6 +311,7 @@ def test_a_narrow_page_does_not_scroll_sideways(browser, tmp_path, images):
     [
         ("W1", bytes(4 * 63 * 16), "numbers are damaged or incomplete"),
         ("normed", bytes(4 * 3 * 48 * 16 - 4) + b"\x00\x00\xc0\x7f", "not finite"),
+        ("W2", bytes(4 * 64 * 15), "numbers are damaged or incomplete"),
         ("images", b"", "images are damaged or incomplete"),
         ("engine", b"", "its engine is damaged or incomplete"),
     ],
@@ -255,7 +330,7 @@ def test_a_choice_that_the_page_does_not_have_is_named(page):
 
 def test_traits_accept_only_what_there_is(digits, images):
     twin = ConvolutionTwin(digits, images)
-    for name, last in [("unit", 63), ("channel", 47), ("example", 2), ("n_added", 16)]:
+    for name, last in [("unit", 63), ("channel", 47), ("example", 2), ("n_added", 16), ("down", 3), ("right", 3)]:
         setattr(twin, name, last)
         with pytest.raises(ValueError, match=f"{name} is {last + 1}; choose from 0 to {last}"):
             setattr(twin, name, last + 1)
