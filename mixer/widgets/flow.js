@@ -5,15 +5,18 @@ import { makeBoard } from "./board.js";
 import { Engine, tensorsOf } from "./engine.js";
 import { areSizes, bytes, GELUS, isIndex, largest, NORMS, product, sizesOf, unpack } from "./numerics.js";
 import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
-import { makeLayer } from "./layer.js";
+import { makeLayer, makeTable } from "./layer.js";
+import { makeOpening } from "./opening.js";
 import { h, isDark, live, newId, note, panel, percent, put, row, say, statusLine, tick, title } from "./page.js";
 import { tablesOf } from "./tables.js";
 
 const TRAITS = ["image", "example", "layer", "token", "mixing"];
 const HINT =
-  "The whole model runs here, at every stroke. Press Clear, then draw large and in the middle: with mouse, finger or " +
-  "pen, or with the arrow keys and Space. Choose a layer by its picture and a token on its patch or in a table. Switch " +
-  "the token mixing of a layer off to see what it was for.";
+  "The whole model runs in this page, at every stroke. Draw large and in the middle: with mouse, finger or pen, or with " +
+  "the arrow keys and Space.";
+const CHOOSING =
+  "Choose a layer by its picture and a token on its patch or in a table. Switch the token mixing of a layer off to see " +
+  "what it was for.";
 const READING =
   "Each small picture is a table: a row is a token, that is one patch, and a column is a channel. All are stretched to " +
   "the same size; below each stands how large it is.";
@@ -79,10 +82,12 @@ function readMixer(model) {
 function makeRun(model, { config, weights, mean, std }, engine) {
   let [known, mixed, results] = [];
   engine.hold(config, weights, { mean: [mean], std: [std] });
-  return (image, mixing) => {
-    if (known === model.get("image") && mixed === mixing) return results;
-    [known, mixed] = [model.get("image"), mixing];
-    put(model, "probabilities", [...engine.read(image, mixing)]);
+  return (image, mixing, isWhole) => {
+    const key = isWhole && model.get("image"); // what is not yet whole changes at every frame
+    if (key && known === key && mixed === mixing) return results;
+    [known, mixed] = [key, mixing];
+    const shares = engine.read(image, mixing);
+    if (isWhole) put(model, "probabilities", [...shares]);
     results = tablesOf(engine, config);
     return results;
   };
@@ -102,8 +107,9 @@ function agree(model, mixer, before) {
 /** A bar for the probability of each class. */
 function makeAnswer({ names }) {
   const { el, draw } = makeBars(names);
-  const said = ({ image, best }) => (image.some(Boolean) ? `The model says: ${names[best]}` : "Nothing is drawn yet");
-  return { el, draw: (scene) => draw(said(scene), scene.results.probabilities, scene.best) };
+  const show = ({ isEmpty, best, results }) =>
+    isEmpty ? draw("Nothing is drawn yet") : draw(`The model says: ${names[best]}`, results.probabilities, best);
+  return { el, draw: show };
 }
 
 /** The stored images to choose from: radio buttons, each with a picture. */
@@ -183,40 +189,79 @@ function sourcesInWords(sizes, token, layer, mixing) {
   return `In layer ${layer}, token ${token} is mixed most from the tokens ${order.slice(0, 3).join(", ")}.`;
 }
 
-/** All that the parts draw, computed from the traits. */
-function makeScene(model, mixer, engine, run, example) {
-  const { caption, nTokens } = mixer;
-  const [layer, token, mixing] = ["layer", "token", "mixing"].map((name) => model.get(name));
-  const image = bytes(model.get("image"));
-  if (image.length !== mixer.H * mixer.W) throw new Error("its image is damaged or incomplete");
-  const results = run(image, mixing);
-  const sizes = mixing[layer] ? engine.influence(layer, token, nTokens) : new Float32Array(nTokens);
-  const best = results.probabilities.indexOf(Math.max(...results.probabilities));
-  const what = example < 0 ? "a drawing" : caption(example);
-  const sources = sourcesInWords(sizes, token, layer, mixing);
-  return { image, results, sizes, best, example, what, sources, layer, token, mixing, dark: isDark() };
+/** The table that is seen to change without a look inside: the one after the last layer. */
+function makeLast(model, { config, nTokens: T }) {
+  const last = config.n_layers - 1;
+  const size = `${T} tokens × ${config.n_channel} channels`;
+  const { el, draw } = makeTable(model, `After layer ${last}`, size, [T, config.n_channel], true);
+  el.classList.add("mx-last");
+  return { el, draw: (scene) => draw(scene.results[`layers.${last}.channel_mixing`], scene) };
 }
 
-async function build(model, box) {
+/** The answer in a sentence, and where the chosen token comes from, if that is looked at. */
+function makeFacts({ names }, inside) {
+  const el = statusLine();
+  const draw = ({ isEmpty, isWhole, results, best, sources }) => {
+    if (!isWhole) return; // screen readers would announce every part of it
+    const answer = `The model says ${names[best]} with ${percent(results.probabilities[best])}.`;
+    say(el, `${isEmpty ? "Nothing is drawn yet." : answer}${inside.open ? ` ${sources}` : ""}`);
+  };
+  return { el, draw };
+}
+
+/** All that the parts draw, computed from the traits. */
+function makeScene(model, mixer, engine, run, opening, example) {
+  const { caption, nTokens } = mixer;
+  const [layer, token, mixing] = ["layer", "token", "mixing"].map((name) => model.get(name));
+  if (model.get("image").byteLength !== mixer.H * mixer.W) throw new Error("its image is damaged or incomplete");
+  const [image, isWhole] = [opening.image(), opening.isOver()];
+  const results = run(image, mixing, isWhole);
+  const sizes = mixing[layer] ? engine.influence(layer, token, nTokens) : new Float32Array(nTokens);
+  const best = results.probabilities.indexOf(Math.max(...results.probabilities));
+  const isEmpty = !image.some(Boolean);
+  const what = isEmpty ? "nothing" : example < 0 ? "a drawing" : caption(example);
+  const sources = sourcesInWords(sizes, token, layer, mixing);
+  return {
+    image,
+    isEmpty,
+    isWhole,
+    results,
+    sizes,
+    best,
+    example,
+    what,
+    sources,
+    layer,
+    token,
+    mixing,
+    dark: isDark(),
+  };
+}
+
+async function build(model, box, later) {
   const mixer = readMixer(model);
   const engine = await Engine.start(bytes(model.get("engine")));
   const run = makeRun(model, mixer, engine);
-  const [board, bars, gallery] = [makeBoard(model, mixer), makeAnswer(mixer), makeGallery(model, mixer)];
-  const [strip, inside, legend] = [makeStrip(model, mixer), makeLayer(model, mixer), makeLegend()];
-  const facts = statusLine();
-  const top = row(board.el, panel("mx-answer", bars.el, gallery.el));
+  const opening = makeOpening(model, mixer, later);
+  const empty = () => opening.isFirst() && new Uint8Array(mixer.H * mixer.W);
+  const board = makeBoard(model, mixer, "Draw here", empty);
+  const [bars, last, gallery] = [makeAnswer(mixer), makeLast(model, mixer), makeGallery(model, mixer)];
+  const inner = [makeStrip(model, mixer), makeLayer(model, mixer), makeLegend()];
+  const [strip, layer, legend] = inner.map(({ el }) => el);
+  const parts = [note(CHOOSING), strip, note(READING), layer, legend, note(DEFINITION)];
+  const inside = h("details", { class: "mx-inside", ontoggle: later }, h("summary", {}, "Look inside"), ...parts);
+  const facts = makeFacts(mixer, inside);
   box.classList.add("mx-flow");
-  box.append(note(HINT), top, strip.el, note(READING), inside.el, facts, legend.el, note(DEFINITION));
+  box.append(row(board.el, panel("mx-answer", bars.el, last.el)), facts.el, note(HINT), gallery.el, inside);
+  opening.watch(board.surface);
 
   let example = model.get("example");
   return () => {
     const start = performance.now();
     checkChoices(model, mixer);
     example = agree(model, mixer, example);
-    const scene = makeScene(model, mixer, engine, run, example);
-    const { results, best, sources } = scene;
-    for (const part of [board, bars, gallery, strip, inside, legend]) part.draw(scene);
-    say(facts, `The model says ${mixer.names[best]} with ${percent(results.probabilities[best])}. ${sources}`);
+    const scene = makeScene(model, mixer, engine, run, opening, example);
+    for (const part of [board, bars, last, gallery, facts, ...(inside.open ? inner : [])]) part.draw(scene);
     performance.measure("MixerFlow", { start, end: performance.now() });
   };
 }

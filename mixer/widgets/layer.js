@@ -7,8 +7,8 @@ import { h, note, panel, put, row, say, slider, title } from "./page.js";
 const INK = [255, 140, 0]; // colour of influence on the image, the more opaque the larger
 const DIM = 0.5; // brightness of the image behind it
 
-/** A large table. Where its rows are tokens, one is framed, and a click chooses another. */
-function makeTable(model, name, size, [rows, columns], ofTokens) {
+/** A large table by its name. Where its rows are tokens, one is framed, and a click chooses another. */
+export function makeTable(model, name, size, [rows, columns], ofTokens) {
   const canvas = picture();
   const frame = h("div", { style: `height: ${100 / rows}%` });
   const table = h("div", { class: "mx-table" }, canvas);

@@ -1,5 +1,7 @@
 """The model in the page: in Chromium its numbers are those of torch, and every control changes what is seen."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,8 @@ READ_STATE = """(images) => {
 # The engine starts when the test says so.
 HELD = """const start = WebAssembly.instantiate;
 WebAssembly.instantiate = (bytes) => new Promise((go) => Object.assign(window, { go })).then(() => start(bytes));"""
+# Time stands still until the test sets it.
+CLOCK = "window.now = 1; performance.now = () => now;"
 COLOURS = """() => {
   const values = Array.from({ length: 600 }, () => 3 * Math.random() - 1.5);
   const canvas = document.createElement("canvas");
@@ -277,7 +281,12 @@ def test_the_kernel_has_the_probabilities_of_what_it_shows(digits):
 
 @pytest.fixture
 def page(tab, tmp_path, digits):
-    return tab.open(write_page(tmp_path / "page.html", digits))
+    """A page whose figure stands still and is unfolded."""
+    tab.page.emulate_media(reduced_motion="reduce")
+    page = tab.open(write_page(tmp_path / "page.html", digits))
+    page.get_by_text("Look inside", exact=True).click()
+    settle(page)
+    return page
 
 
 def get(page, trait):
@@ -333,8 +342,9 @@ def test_the_page_starts_with_what_the_kernel_computed(page, digits):
 def test_the_mouse_draws(page):
     page.get_by_role("button", name="Clear").click()
     settle(page)
-    assert page.get_by_text("Nothing is drawn yet").is_visible()
-    settle(page)
+    assert page.get_by_text("Nothing is drawn yet", exact=True).is_visible()
+    assert "The model says" not in page.locator(".mx").inner_text()
+    assert not any(page.locator(".mx-bars span:last-child").all_inner_texts())
     empty = get(page, "probabilities")
     assert ink(page) == [0] * 64
     assert get(page, "example") == -1
@@ -351,6 +361,64 @@ def test_a_seven_that_was_drawn_is_a_seven(tab, tmp_path):
     page = tab.open(write_page(tmp_path / "page.html", figure))
     stroke(page, (0.28, 0.25), (0.72, 0.25), (0.45, 0.8))
     assert status(page).startswith("The model says 7 with")
+
+
+def test_the_opening_draws_the_first_image_and_the_first_stroke_clears_it(tab, tmp_path, digits):
+    page = tab.page
+    page.add_init_script(CLOCK)
+    tab.open(write_page(tmp_path / "page.html", digits))
+    seen = []
+    for what in (".mx-best", ".mx p[role=status]:not(:empty)"):  # in the middle, when it is whole
+        seen.append((page.locator(".mx-bars").inner_text(), pictures(page)[:2]))
+        page.wait_for_function("(what) => (now += 50) && document.querySelector(what)", arg=what)
+        settle(page)
+    seen.append((page.locator(".mx-bars").inner_text(), pictures(page)[:2]))
+    assert get(page, "example") == 0  # the image itself was there all the time
+    for before, after in pairwise(seen):
+        assert before[0] != after[0]
+        assert all(one != other for one, other in zip(before[1], after[1], strict=True))
+    assert status(page).startswith(f"The model says {digits.predicted} with")
+    stroke(page, (0.4375, 0.2), (0.4375, 0.8))
+    assert np.array(ink(page)).reshape(8, 8)[:, [0, 1, 5, 6, 7]].max() == 0
+    page.get_by_role("button", name="Undo").click()
+    settle(page)
+    assert bytes(ink(page)) == digits._stored(0)
+    assert get(page, "example") == 0
+
+
+def test_the_first_key_that_draws_clears_the_opening(page):
+    page.locator(".mx-board").press("ArrowUp")
+    assert max(ink(page)) > 0
+    page.locator(".mx-board").press("Enter")
+    assert np.count_nonzero(ink(page)) == 1
+    page.locator(".mx-board").press("ArrowUp")
+    assert np.count_nonzero(ink(page)) == 2
+
+
+def test_undo_takes_back_one_stroke_after_another(page):
+    undo = page.get_by_role("button", name="Undo")
+    assert undo.get_attribute("aria-disabled") == "true"
+    images = [ink(page)]
+    for x in (0.3, 0.6):
+        stroke(page, (x, 0.2), (x, 0.8))
+        images.append(ink(page))
+    page.get_by_role("button", name="Clear").click()
+    assert undo.get_attribute("aria-disabled") == "false"
+    for image in reversed(images):
+        undo.click()
+        settle(page)
+        assert ink(page) == image
+    assert get(page, "example") == 0
+    assert undo.get_attribute("aria-disabled") == "true"
+
+
+def test_what_is_folded_is_not_drawn(page):
+    page.get_by_text("Look inside", exact=True).click()
+    before = pictures(page)
+    page.get_by_role("button", name="Clear").click()
+    settle(page)
+    changed = [old != new for old, new in zip(before, pictures(page), strict=True)]
+    assert changed == [True, True] + [False] * (len(changed) - 2)  # the board, and the table after the last layer
 
 
 def test_the_keys_draw(page):
