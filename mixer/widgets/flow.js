@@ -8,9 +8,10 @@ import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
 import { makeLayer, makeTable } from "./layer.js";
 import { makeOpening } from "./opening.js";
 import { h, isDark, live, newId, note, panel, percent, put, row, say, statusLine, tick, title } from "./page.js";
+import { isInOrder, makeSwitches, reorder } from "./switches.js";
 import { tablesOf } from "./tables.js";
 
-const TRAITS = ["image", "example", "layer", "token", "mixing"];
+const TRAITS = ["image", "example", "layer", "token", "mixing", "order"];
 const HINT =
   "The whole model runs in this page, at every stroke. Draw large and in the middle: with mouse, finger or pen, or with " +
   "the arrow keys and Space.";
@@ -55,6 +56,10 @@ function checkChoices(model, { config, nTokens, nExamples }) {
   const mixing = model.get("mixing");
   const right = mixing.length === config.n_layers && mixing.every((on) => typeof on === "boolean");
   if (!right) throw new Error("its switches of token mixing are damaged or incomplete");
+  const order = model.get("order");
+  const isOrder =
+    order.length === nTokens && new Set(order).size === nTokens && order.every((t) => isIndex(t, nTokens));
+  if (!isOrder) throw new Error("its order of the patches is damaged or incomplete");
 }
 
 /** The state's model and images, checked. */
@@ -78,18 +83,25 @@ function readMixer(model) {
   return { config, weights, names, mean, std, example, caption, shape, H, W, rows, columns, nTokens, nExamples };
 }
 
-/** A function that runs the model, once for each image and each choice of mixing. */
-function makeRun(model, { config, weights, mean, std }, engine) {
-  let [known, mixed, results] = [];
+/**
+ * A function that runs the model, once for each image, order of its patches and choice of mixing. It returns the tables,
+ * the image as the model gets it, and as `before` the probabilities of the whole model, if these are others.
+ */
+function makeRun(model, mixer, engine) {
+  const { config, weights, mean, std } = mixer;
+  let [known, done] = [[]];
   engine.hold(config, weights, { mean: [mean], std: [std] });
-  return (image, mixing, isWhole) => {
-    const key = isWhole && model.get("image"); // what is not yet whole changes at every frame
-    if (key && known === key && mixed === mixing) return results;
-    [known, mixed] = [key, mixing];
-    const shares = engine.read(image, mixing);
+  return (image, mixing, order, isWhole) => {
+    const key = [isWhole && model.get("image"), mixing, order]; // what is not yet whole changes at every frame
+    if (isWhole && key.every((part, i) => part === known[i])) return done;
+    known = key;
+    const isShuffled = !isInOrder(order);
+    const seen = reorder(image, order, mixer);
+    const isAltered = isShuffled || !mixing.every(Boolean);
+    const before = isAltered ? engine.read(image).slice() : undefined;
+    const shares = engine.read(seen, mixing);
     if (isWhole) put(model, "probabilities", [...shares]);
-    results = tablesOf(engine, config);
-    return results;
+    return (done = { results: tablesOf(engine, config), seen, isShuffled, before });
   };
 }
 
@@ -107,8 +119,10 @@ function agree(model, mixer, before) {
 /** A bar for the probability of each class. */
 function makeAnswer({ names }) {
   const { el, draw } = makeBars(names);
-  const show = ({ isEmpty, best, results }) =>
-    isEmpty ? draw("Nothing is drawn yet") : draw(`The model says: ${names[best]}`, results.probabilities, best);
+  const show = ({ isEmpty, best, results, before }) =>
+    isEmpty
+      ? draw("Nothing is drawn yet")
+      : draw(`The model says: ${names[best]}`, results.probabilities, best, before);
   return { el, draw: show };
 }
 
@@ -198,12 +212,16 @@ function makeLast(model, { config, nTokens: T }) {
   return { el, draw: (scene) => draw(scene.results[`layers.${last}.channel_mixing`], scene) };
 }
 
+const bestOf = (shares) => shares.indexOf(Math.max(...shares));
+
 /** The answer in a sentence, and where the chosen token comes from, if that is looked at. */
 function makeFacts({ names }, inside) {
   const el = statusLine();
-  const draw = ({ isEmpty, isWhole, results, best, sources }) => {
+  const inWords = (shares) => `${names[bestOf(shares)]} with ${percent(shares[bestOf(shares)])}`;
+  const draw = ({ isEmpty, isWhole, results, before, sources }) => {
     if (!isWhole) return; // screen readers would announce every part of it
-    const answer = `The model says ${names[best]} with ${percent(results.probabilities[best])}.`;
+    const old = before ? ` The whole model, with the patches in order, says ${inWords(before)}.` : "";
+    const answer = `The model says ${inWords(results.probabilities)}.${old}`;
     say(el, `${isEmpty ? "Nothing is drawn yet." : answer}${inside.open ? ` ${sources}` : ""}`);
   };
   return { el, draw };
@@ -212,30 +230,17 @@ function makeFacts({ names }, inside) {
 /** All that the parts draw, computed from the traits. */
 function makeScene(model, mixer, engine, run, opening, example) {
   const { caption, nTokens } = mixer;
-  const [layer, token, mixing] = ["layer", "token", "mixing"].map((name) => model.get(name));
+  const [layer, token, mixing, order] = ["layer", "token", "mixing", "order"].map((name) => model.get(name));
   if (model.get("image").byteLength !== mixer.H * mixer.W) throw new Error("its image is damaged or incomplete");
   const [image, isWhole] = [opening.image(), opening.isOver()];
-  const results = run(image, mixing, isWhole);
+  const { results, seen, isShuffled, before } = run(image, mixing, order, isWhole);
   const sizes = mixing[layer] ? engine.influence(layer, token, nTokens) : new Float32Array(nTokens);
-  const best = results.probabilities.indexOf(Math.max(...results.probabilities));
+  const best = bestOf(results.probabilities);
   const isEmpty = !image.some(Boolean);
   const what = isEmpty ? "nothing" : example < 0 ? "a drawing" : caption(example);
   const sources = sourcesInWords(sizes, token, layer, mixing);
-  return {
-    image,
-    isEmpty,
-    isWhole,
-    results,
-    sizes,
-    best,
-    example,
-    what,
-    sources,
-    layer,
-    token,
-    mixing,
-    dark: isDark(),
-  };
+  const answer = { results, best, before, sizes, sources };
+  return { ...answer, image, seen, isShuffled, isEmpty, isWhole, example, what, layer, token, mixing, dark: isDark() };
 }
 
 async function build(model, box, later) {
@@ -246,13 +251,21 @@ async function build(model, box, later) {
   const empty = () => opening.isFirst() && new Uint8Array(mixer.H * mixer.W);
   const board = makeBoard(model, mixer, "Draw here", empty);
   const [bars, last, gallery] = [makeAnswer(mixer), makeLast(model, mixer), makeGallery(model, mixer)];
+  const switches = makeSwitches(model, mixer);
   const inner = [makeStrip(model, mixer), makeLayer(model, mixer), makeLegend()];
   const [strip, layer, legend] = inner.map(({ el }) => el);
   const parts = [note(CHOOSING), strip, note(READING), layer, legend, note(DEFINITION)];
   const inside = h("details", { class: "mx-inside", ontoggle: later }, h("summary", {}, "Look inside"), ...parts);
   const facts = makeFacts(mixer, inside);
   box.classList.add("mx-flow");
-  box.append(row(board.el, panel("mx-answer", bars.el, last.el)), facts.el, note(HINT), gallery.el, inside);
+  box.append(
+    row(board.el, panel("mx-answer", bars.el, switches.el, last.el)),
+    facts.el,
+    note(HINT),
+    gallery.el,
+    inside,
+  );
+  board.el.append(switches.shown);
   opening.watch(board.surface);
 
   let example = model.get("example");
@@ -261,7 +274,7 @@ async function build(model, box, later) {
     checkChoices(model, mixer);
     example = agree(model, mixer, example);
     const scene = makeScene(model, mixer, engine, run, opening, example);
-    for (const part of [board, bars, last, gallery, facts, ...(inside.open ? inner : [])]) part.draw(scene);
+    for (const part of [board, bars, switches, last, gallery, facts, ...(inside.open ? inner : [])]) part.draw(scene);
     performance.measure("MixerFlow", { start, end: performance.now() });
   };
 }

@@ -45,8 +45,8 @@ function makeInfluence(model, { H, W, rows, columns, nTokens }) {
   });
   const [width, height] = [canvas.width / columns, canvas.height / rows];
   const corner = (t) => [(t % columns) * width, Math.floor(t / columns) * height];
-  const draw = ({ image, sizes, token: chosen, layer, sources }) => {
-    const dimmed = image.map((value) => DIM * value);
+  const draw = ({ seen, sizes, token: chosen, layer, mixing, sources }) => {
+    const dimmed = seen.map((value) => DIM * value);
     drawImage(copy, dimmed, [1, H, W]);
     const context = enlarge(copy, canvas);
     const limit = largest(sizes);
@@ -60,6 +60,7 @@ function makeInfluence(model, { H, W, rows, columns, nTokens }) {
     context.strokeRect(x + 2, y + 2, width - 4, height - 4);
     token.set(chosen);
     say(heading, `What token ${chosen} is mixed from`);
+    legend.hidden = !mixing[layer];
     say(most, Math.max(...sizes).toFixed(2));
     describe(canvas, `The image with the influence on token ${chosen} in layer ${layer}. ${sources}`);
   };
