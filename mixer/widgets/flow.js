@@ -3,11 +3,13 @@
 import { makeBars } from "./bars.js";
 import { makeBoard } from "./board.js";
 import { Engine, tensorsOf } from "./engine.js";
-import { areSizes, bytes, GELUS, isIndex, largest, NORMS, product, sizesOf, unpack } from "./numerics.js";
-import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
+import { areSizes, bytes, GELUS, isIndex, NORMS, product, sizesOf, unpack } from "./numerics.js";
+import { cellOn, drawImage, drawRamp } from "./canvas.js";
 import { makeLayer, makeTable } from "./layer.js";
+import { Look, makeChosen, makeLookControls, makeReading } from "./look.js";
 import { makeOpening } from "./opening.js";
-import { h, isDark, live, newId, note, panel, percent, put, row, say, statusLine, tick, title } from "./page.js";
+import { h, isDark, live, newId, note, panel, percent, place, put, row, say, statusLine } from "./page.js";
+import { makeStrip } from "./strip.js";
 import { isInOrder, makeSwitches, reorder } from "./switches.js";
 import { tablesOf } from "./tables.js";
 
@@ -16,11 +18,11 @@ const HINT =
   "The whole model runs in this page, at every stroke. Draw large and in the middle: with mouse, finger or pen, or with " +
   "the arrow keys and Space.";
 const CHOOSING =
-  "Choose a layer by its picture and a token on its patch or in a table. Switch the token mixing of a layer off to see " +
-  "what it was for.";
+  "Point at a cell, or tap it, to read its number and to see its token (orange) and its channel (blue) everywhere. " +
+  "Choose a layer by its picture. Switch the token mixing of a layer off to see what it was for.";
 const READING =
-  "Each small picture is a table: a row is a token, that is one patch, and a column is a channel. All are stretched to " +
-  "the same size; below each stands how large it is.";
+  "Each small picture is a table: a row is a token, that is one patch, and a column is a channel. Folded into " +
+  "maps, each channel is a small image with one pixel for each patch.";
 const DEFINITION =
   "Influence of token s on token t: the mean over all channels c of |Σᵤ W₂[t,u] · gelu′(h[c,u]) · W₁[u,s]|, where " +
   "h = W₁ · LN(X) + b₁. That is how strongly what is added to token t answers to a change of LN(X) at token s, for " +
@@ -144,53 +146,15 @@ function makeGallery(model, { H, W, nExamples, example, caption }) {
   return { el: h("fieldset", { class: "mx-gallery" }, legend, ...examples.map(({ el }) => el)), draw };
 }
 
-/** One layer among the tables: a button that chooses it, and the switch of its token mixing. */
-function makeLayerCard(model, i, size) {
-  const canvas = h("canvas", { "aria-hidden": "true" });
-  const look = { type: "button", "aria-label": `Look inside layer ${i}`, onclick: () => put(model, "layer", i) };
-  const button = h("button", look, canvas);
-  const changed = (on) => model.get("mixing").map((old, k) => (k === i ? on : old));
-  const box = tick("token mixing", { change: (on) => put(model, "mixing", changed(on)) });
-  describe(box.input, `token mixing of layer ${i}`);
-  return { el: panel("", title(`Layer ${i}`), button, note(size), box.el), canvas, button, box };
-}
-
-/** All tables in the order in which the data flow. */
-function makeStrip(model, { config, nTokens, mean, std }) {
-  const [P, C] = [config.patch_size, config.n_channel];
-  const patches = picture(`The patches: a row of ${P * P} pixels for each of ${nTokens} patches.`);
-  const tokens = picture(`The tokens: a row of ${C} numbers for each of ${nTokens} patches.`);
-  const pooled = picture(`The mean over all ${nTokens} rows, after the last LayerNorm: ${C} numbers.`);
-  const size = `${nTokens} × ${C}`;
-  const layers = Array.from({ length: config.n_layers }, (_, i) => makeLayerCard(model, i, size));
-  const el = h(
-    "div",
-    { class: "mx-strip" },
-    panel("", title("Patches"), patches, note(`${nTokens} × ${P * P}`)),
-    panel("", title("Tokens"), tokens, note(size)),
-    ...layers.map((card) => card.el),
-    panel("", title("Mean"), pooled, note(`1 × ${C}`)),
-  );
-  const grey = (value) => 255 * (value * std + mean);
-  const draw = ({ results, layer, mixing, dark }) => {
-    const table = (canvas, values, rows) => drawMap(canvas, values, rows, C, largest(values), dark);
-    drawImage(patches, results.patches.map(grey), [1, nTokens, P * P]);
-    table(tokens, results.tokens, nTokens);
-    table(pooled, results.pooled, 1);
-    layers.forEach(({ canvas, button, box }, i) => {
-      table(canvas, results[`layers.${i}.channel_mixing`], nTokens);
-      button.setAttribute("aria-pressed", i === layer);
-      box.set(mixing[i]);
-    });
-  };
-  return { el, draw };
-}
-
 /** The meaning of the colours of the tables. */
-function makeLegend() {
+function makeLegend(look) {
   const ramp = h("canvas", { class: "mx-ramp", "aria-hidden": "true" });
-  const el = note("Numbers below 0 ", ramp, " above 0; each table has its own scale, ± its largest number.");
-  return { el, draw: () => drawRamp(ramp, 20) };
+  const scale = h("span");
+  const draw = () => {
+    drawRamp(ramp, 20);
+    say(scale, look.held ? "all layers have one scale." : "each table has its own scale, ± its largest number.");
+  };
+  return { el: note("Numbers below 0 ", ramp, " above 0; ", scale), draw };
 }
 
 /** The sources of the chosen token, in words. */
@@ -204,12 +168,34 @@ function sourcesInWords(sizes, token, layer, mixing) {
 }
 
 /** The table that is seen to change without a look inside: the one after the last layer. */
-function makeLast(model, { config, nTokens: T }) {
-  const last = config.n_layers - 1;
-  const size = `${T} tokens × ${config.n_channel} channels`;
-  const { el, draw } = makeTable(model, `After layer ${last}`, size, [T, config.n_channel], true);
-  el.classList.add("mx-last");
-  return { el, draw: (scene) => draw(scene.results[`layers.${last}.channel_mixing`], scene) };
+function makeLast(look, { config, nTokens: T, rows, columns }) {
+  const [last, C] = [config.n_layers - 1, config.n_channel];
+  const grid = { rows, columns };
+  const size = `${T} tokens × ${C} channels`;
+  const about = { name: `After layer ${last}`, rows: T, columns: C, rowIs: "token", columnIs: "channel", grid, size };
+  const { el, draw } = makeTable(look, about);
+  const before = look.before[`layers.${last}.token_mixing`];
+  return { el, draw: (scene) => draw(scene, `layers.${last}.channel_mixing`, before) };
+}
+
+/** A frame on the board around the patch of the token that is pointed at, and the token where the board is. */
+function linkBoard({ surface }, look, { rows, columns }, model) {
+  const frame = h("div", { class: "mx-patch" });
+  surface.append(frame);
+  surface.addEventListener("pointermove", (event) => {
+    if (event.pointerType !== "mouse" || event.buttons) return;
+    const [y, x] = cellOn(surface, event, rows, columns);
+    look.point({ about: { name: "Patch", rowIs: "token" }, row: model.get("order").indexOf(y * columns + x) });
+  });
+  surface.addEventListener("pointerleave", (event) => look.leave(event));
+  const draw = () => {
+    const token = look.over?.token;
+    frame.hidden = token === undefined;
+    const patch = model.get("order")[token ?? 0];
+    const [top, left] = [Math.floor(patch / columns) / rows, (patch % columns) / columns];
+    place(frame, { left, top, width: 1 / columns, height: 1 / rows });
+  };
+  return { draw };
 }
 
 const bestOf = (shares) => shares.indexOf(Math.max(...shares));
@@ -240,7 +226,40 @@ function makeScene(model, mixer, engine, run, opening, example) {
   const what = isEmpty ? "nothing" : example < 0 ? "a drawing" : caption(example);
   const sources = sourcesInWords(sizes, token, layer, mixing);
   const answer = { results, best, before, sizes, sources };
-  return { ...answer, image, seen, isShuffled, isEmpty, isWhole, example, what, layer, token, mixing, dark: isDark() };
+  return {
+    ...answer,
+    image,
+    seen,
+    isShuffled,
+    isEmpty,
+    isWhole,
+    example,
+    what,
+    layer,
+    token,
+    mixing,
+    palette: isDark() ? "dark" : "light",
+  };
+}
+
+/** What a look inside unfolds: all tables, and how to look at them. */
+function makeInside(model, look, mixer) {
+  const [strip, layer, legend] = [makeStrip(model, look, mixer), makeLayer(model, look, mixer), makeLegend(look)];
+  const [controls, reading] = [makeLookControls(look, mixer), makeChosen(look, mixer)];
+  const summary = h("summary", {}, "Look inside");
+  const parts = [
+    note(CHOOSING),
+    controls.el,
+    strip.el,
+    note(READING),
+    layer.el,
+    reading.el,
+    legend.el,
+    note(DEFINITION),
+  ];
+  const el = h("details", { class: "mx-inside", ontoggle: () => look.later() }, summary, ...parts);
+  const draw = (scene) => el.open && [controls, strip, layer, legend, reading].forEach((part) => part.draw(scene));
+  return { el, draw };
 }
 
 async function build(model, box, later) {
@@ -248,24 +267,18 @@ async function build(model, box, later) {
   const engine = await Engine.start(bytes(model.get("engine")));
   const run = makeRun(model, mixer, engine);
   const opening = makeOpening(model, mixer, later);
+  const look = new Look(model, mixer, later);
   const empty = () => opening.isFirst() && new Uint8Array(mixer.H * mixer.W);
   const board = makeBoard(model, mixer, "Draw here", empty);
-  const [bars, last, gallery] = [makeAnswer(mixer), makeLast(model, mixer), makeGallery(model, mixer)];
-  const switches = makeSwitches(model, mixer);
-  const inner = [makeStrip(model, mixer), makeLayer(model, mixer), makeLegend()];
-  const [strip, layer, legend] = inner.map(({ el }) => el);
-  const parts = [note(CHOOSING), strip, note(READING), layer, legend, note(DEFINITION)];
-  const inside = h("details", { class: "mx-inside", ontoggle: later }, h("summary", {}, "Look inside"), ...parts);
-  const facts = makeFacts(mixer, inside);
+  const [bars, last, gallery] = [makeAnswer(mixer), makeLast(look, mixer), makeGallery(model, mixer)];
+  const [switches, reading] = [makeSwitches(model, mixer), makeReading(look)];
+  const inside = makeInside(model, look, mixer);
+  const facts = makeFacts(mixer, inside.el);
   box.classList.add("mx-flow");
-  box.append(
-    row(board.el, panel("mx-answer", bars.el, switches.el, last.el)),
-    facts.el,
-    note(HINT),
-    gallery.el,
-    inside,
-  );
+  const answer = panel("mx-answer", bars.el, switches.el, last.el, reading.el);
+  box.append(row(board.el, answer), facts.el, note(HINT), gallery.el, inside.el);
   board.el.append(switches.shown);
+  const parts = [board, bars, switches, last, gallery, facts, reading, inside, linkBoard(board, look, mixer, model)];
   opening.watch(board.surface);
 
   let example = model.get("example");
@@ -273,8 +286,10 @@ async function build(model, box, later) {
     const start = performance.now();
     checkChoices(model, mixer);
     example = agree(model, mixer, example);
+    look.step();
     const scene = makeScene(model, mixer, engine, run, opening, example);
-    for (const part of [board, bars, switches, last, gallery, facts, ...(inside.open ? inner : [])]) part.draw(scene);
+    for (const part of parts) part.draw(scene);
+    look.isNew = false;
     performance.measure("MixerFlow", { start, end: performance.now() });
   };
 }
