@@ -567,7 +567,11 @@ def test_every_cell_has_as_many_pixels_as_the_others(browser, tmp_path, digits, 
     page = tab.open(write_page(tmp_path / "page.html", digits))
     page.get_by_text("Look inside", exact=True).click()
     settle(page)
-    for name, rows, columns in (("After layer 2", 16, 48), ("The tokens", 16, 48), ("Channel mixing: hidden", 16, 64)):
+    for name, rows, columns in (
+        ("After layer 2", 16, 48),
+        ("The tokens: a row", 16, 48),
+        ("Channel mixing: hidden", 16, 64),
+    ):
         cells = cells_of(page.get_by_role("img", name=name), rows, columns)
         assert (cells == cells[:, :1, :, :1])[:9, :, 2:].all(), name  # without the frames of token 10 and channel 0
     assert page.locator(".mx-cells canvas").first.evaluate("(c) => c.width / c.clientWidth") == pytest.approx(
