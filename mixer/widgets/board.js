@@ -2,7 +2,7 @@
 
 import { describe, drawImage, picture, pointerOn } from "./canvas.js";
 import { bytes } from "./numerics.js";
-import { clamp, h, panel, place, put, title } from "./page.js";
+import { button, clamp, h, panel, place, put, row, title } from "./page.js";
 
 const KEYS = "Drawing board. Arrow keys move the cursor. Space or Enter puts the pen down, and lifts it again.";
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -20,7 +20,7 @@ export function paint(image, { H, W }, [x0, y0], [x1, y1]) {
 }
 
 /** Drawing with a pointer: mouse, pen or finger. */
-function drawByPointer(board, size, read, show) {
+function drawByPointer(board, size, { begin, read, show }) {
   const { H, W } = size;
   let last;
   const point = (event) => {
@@ -30,6 +30,7 @@ function drawByPointer(board, size, read, show) {
   board.addEventListener("pointerdown", (event) => {
     if (event.button || last) return;
     board.setPointerCapture(event.pointerId);
+    begin();
     last = point(event);
     show(paint(read(), size, last, last));
   });
@@ -44,7 +45,7 @@ function drawByPointer(board, size, read, show) {
 }
 
 /** Drawing with the keys: the arrows move a cursor, Space or Enter puts the pen down and lifts it. */
-function drawByKeys(board, size, read, show) {
+function drawByKeys(board, size, { begin, read, show }) {
   const { H, W } = size;
   const cursor = h("div", { class: "mx-cursor", style: `width: ${100 / W}%; height: ${100 / H}%` });
   board.append(cursor);
@@ -60,6 +61,7 @@ function drawByKeys(board, size, read, show) {
     event.preventDefault();
     const next = step ? [clamp(0, at[0] + step[0], W - 1), clamp(0, at[1] + step[1], H - 1)] : at;
     if (!step) down = !down;
+    if (down && !step) begin();
     if (down) line(at, next);
     at = next;
     showCursor();
@@ -71,23 +73,54 @@ function drawByKeys(board, size, read, show) {
   showCursor();
 }
 
-/** The board with its grid of patches, and a button that clears it. Returns { el, draw }, as all parts do. */
-export function makeBoard(model, mixer, words = "Draw here") {
+/** The strokes on a board: what one begins with, and the images before the last ones, to which Undo goes back. */
+function makeStrokes(model, start) {
+  const before = [];
+  const now = () => ["example", "image"].map((name) => model.get(name));
+  const show = (image, example = -1) => {
+    model.set("example", example);
+    put(model, "image", image);
+  };
+  return {
+    read: () => bytes(model.get("image")),
+    show: (image) => show(new DataView(image.buffer)),
+    begin() {
+      before.push(now());
+      const image = start();
+      if (image) show(new DataView(image.buffer));
+    },
+    undo() {
+      const [example, image] = before.pop() ?? now();
+      show(image, example);
+    },
+    canUndo: () => before.length > 0,
+  };
+}
+
+/**
+ * The board with its grid of patches, and buttons that clear it and take the last stroke back.
+ *
+ * `start` may give the image on which a stroke begins, where that is not what the board shows. Returns { el, draw }, as
+ * all parts do, and the `surface` that is drawn on.
+ */
+export function makeBoard(model, mixer, words = "Draw here", start = () => null) {
   const { C = 1, H, W, rows, columns } = mixer;
   const canvas = picture();
   const style = `--rows: ${rows}; --columns: ${columns}`;
-  const board = h("div", { class: "mx-board", style, tabindex: 0, role: "application", "aria-label": KEYS }, canvas);
-  const read = () => bytes(model.get("image"));
-  const show = (image) => {
-    model.set("example", -1);
-    put(model, "image", new DataView(image.buffer));
-  };
-  drawByPointer(board, mixer, read, show);
-  drawByKeys(board, mixer, read, show);
-  const clear = h("button", { type: "button", onclick: () => show(new Uint8Array(C * H * W)) }, "Clear");
+  const surface = h("div", { class: "mx-board", style, tabindex: 0, role: "application", "aria-label": KEYS }, canvas);
+  const empty = () => new Uint8Array(C * H * W);
+  const strokes = makeStrokes(model, start);
+  drawByPointer(surface, mixer, strokes);
+  drawByKeys(surface, mixer, strokes);
+  const clear = button("Clear", () => {
+    strokes.begin();
+    strokes.show(empty());
+  });
+  const undo = button("Undo", strokes.undo);
   const draw = ({ image, what }) => {
     drawImage(canvas, image, [C, H, W]);
+    undo.setAttribute("aria-disabled", !strokes.canUndo()); // and not disabled, which would lose the focus
     describe(canvas, `The board, ${rows} by ${columns} patches. On it is ${what}.`);
   };
-  return { el: panel("mx-draw", title(words), board, clear), draw };
+  return { el: panel("mx-draw", title(words), surface, row(clear, undo)), draw, surface };
 }

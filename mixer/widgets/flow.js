@@ -3,21 +3,27 @@
 import { makeBars } from "./bars.js";
 import { makeBoard } from "./board.js";
 import { Engine, tensorsOf } from "./engine.js";
-import { areSizes, bytes, GELUS, isIndex, largest, NORMS, product, sizesOf, unpack } from "./numerics.js";
-import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
+import { areSizes, bytes, GELUS, isIndex, NORMS, product, sizesOf, unpack } from "./numerics.js";
+import { cellOn, drawImage, drawRamp } from "./canvas.js";
 import { strongest } from "./influence.js";
-import { makeLayer } from "./layer.js";
-import { h, isDark, live, newId, note, panel, percent, put, row, say, statusLine, tick, title } from "./page.js";
+import { makeLayer, makeTable } from "./layer.js";
+import { Look, makeChosen, makeLookControls, makeReading } from "./look.js";
+import { makeOpening } from "./opening.js";
+import { h, isDark, live, newId, note, panel, percent, place, put, row, say, statusLine } from "./page.js";
+import { makeStrip } from "./strip.js";
+import { isInOrder, makeSwitches, reorder } from "./switches.js";
 import { tablesOf } from "./tables.js";
 
-const TRAITS = ["image", "example", "layer", "token", "mixing"];
+const TRAITS = ["image", "example", "layer", "token", "mixing", "order"];
 const HINT =
-  "The whole model runs here, at every stroke. Press Clear, then draw large and in the middle: with mouse, finger or " +
-  "pen, or with the arrow keys and Space. Choose a layer by its picture and a token on its patch or in a table. Switch " +
-  "the token mixing of a layer off to see what it was for.";
+  "The whole model runs in this page, at every stroke. Draw large and in the middle: with mouse, finger or pen, or with " +
+  "the arrow keys and Space.";
+const CHOOSING =
+  "Point at a cell, or tap it, to read its number and to see its token (orange) and its channel (blue) everywhere. " +
+  "Choose a layer by its picture. Switch the token mixing of a layer off to see what it was for.";
 const READING =
-  "Each small picture is a table: a row is a token, that is one patch, and a column is a channel. All are stretched to " +
-  "the same size; below each stands how large it is.";
+  "Each small picture is a table: a row is a token, that is one patch, and a column is a channel. Folded into " +
+  "maps, each channel is a small image with one pixel for each patch.";
 const DEFINITION =
   "Influence of token s on token t: the mean over all channels c of |Σᵤ W₂[t,u] · gelu′(h[c,u]) · W₁[u,s]|, where " +
   "h = W₁ · LN(X) + b₁. That is how strongly what is added to token t answers to a change of LN(X) at token s, for " +
@@ -53,6 +59,10 @@ function checkChoices(model, { config, nTokens, nExamples }) {
   const mixing = model.get("mixing");
   const right = mixing.length === config.n_layers && mixing.every((on) => typeof on === "boolean");
   if (!right) throw new Error("its switches of token mixing are damaged or incomplete");
+  const order = model.get("order");
+  const isOrder =
+    order.length === nTokens && new Set(order).size === nTokens && order.every((t) => isIndex(t, nTokens));
+  if (!isOrder) throw new Error("its order of the patches is damaged or incomplete");
 }
 
 /** The state's model and images, checked. */
@@ -76,16 +86,25 @@ function readMixer(model) {
   return { config, weights, names, mean, std, example, caption, shape, H, W, rows, columns, nTokens, nExamples };
 }
 
-/** A function that runs the model, once for each image and each choice of mixing. */
-function makeRun(model, { config, weights, mean, std }, engine) {
-  let [known, mixed, results] = [];
+/**
+ * A function that runs the model, once for each image, order of its patches and choice of mixing. It returns the tables,
+ * the image as the model gets it, and as `before` the probabilities of the whole model, if these are others.
+ */
+function makeRun(model, mixer, engine) {
+  const { config, weights, mean, std } = mixer;
+  let [known, done] = [[]];
   engine.hold(config, weights, { mean: [mean], std: [std] });
-  return (image, mixing) => {
-    if (known === model.get("image") && mixed === mixing) return results;
-    [known, mixed] = [model.get("image"), mixing];
-    put(model, "probabilities", [...engine.read(image, mixing)]);
-    results = tablesOf(engine, config);
-    return results;
+  return (image, mixing, order, isWhole) => {
+    const key = [isWhole && model.get("image"), mixing, order]; // what is not yet whole changes at every frame
+    if (isWhole && key.every((part, i) => part === known[i])) return done;
+    known = key;
+    const isShuffled = !isInOrder(order);
+    const seen = reorder(image, order, mixer);
+    const isAltered = isShuffled || !mixing.every(Boolean);
+    const before = isAltered ? engine.read(image).slice() : undefined;
+    const shares = engine.read(seen, mixing);
+    if (isWhole) put(model, "probabilities", [...shares]);
+    return (done = { results: tablesOf(engine, config), seen, isShuffled, before });
   };
 }
 
@@ -103,8 +122,11 @@ function agree(model, mixer, before) {
 /** A bar for the probability of each class. */
 function makeAnswer({ names }) {
   const { el, draw } = makeBars(names);
-  const said = ({ image, best }) => (image.some(Boolean) ? `The model says: ${names[best]}` : "Nothing is drawn yet");
-  return { el, draw: (scene) => draw(said(scene), scene.results.probabilities, scene.best) };
+  const show = ({ isEmpty, best, results, before }) =>
+    isEmpty
+      ? draw("Nothing is drawn yet")
+      : draw(`The model says: ${names[best]}`, results.probabilities, best, before);
+  return { el, draw: show };
 }
 
 /** The stored images to choose from: radio buttons, each with a picture. */
@@ -125,53 +147,15 @@ function makeGallery(model, { H, W, nExamples, example, caption }) {
   return { el: h("fieldset", { class: "mx-gallery" }, legend, ...examples.map(({ el }) => el)), draw };
 }
 
-/** One layer among the tables: a button that chooses it, and the switch of its token mixing. */
-function makeLayerCard(model, i, size) {
-  const canvas = h("canvas", { "aria-hidden": "true" });
-  const look = { type: "button", "aria-label": `Look inside layer ${i}`, onclick: () => put(model, "layer", i) };
-  const button = h("button", look, canvas);
-  const changed = (on) => model.get("mixing").map((old, k) => (k === i ? on : old));
-  const box = tick("token mixing", { change: (on) => put(model, "mixing", changed(on)) });
-  describe(box.input, `token mixing of layer ${i}`);
-  return { el: panel("", title(`Layer ${i}`), button, note(size), box.el), canvas, button, box };
-}
-
-/** All tables in the order in which the data flow. */
-function makeStrip(model, { config, nTokens, mean, std }) {
-  const [P, C] = [config.patch_size, config.n_channel];
-  const patches = picture(`The patches: a row of ${P * P} pixels for each of ${nTokens} patches.`);
-  const tokens = picture(`The tokens: a row of ${C} numbers for each of ${nTokens} patches.`);
-  const pooled = picture(`The mean over all ${nTokens} rows, after the last LayerNorm: ${C} numbers.`);
-  const size = `${nTokens} × ${C}`;
-  const layers = Array.from({ length: config.n_layers }, (_, i) => makeLayerCard(model, i, size));
-  const el = h(
-    "div",
-    { class: "mx-strip" },
-    panel("", title("Patches"), patches, note(`${nTokens} × ${P * P}`)),
-    panel("", title("Tokens"), tokens, note(size)),
-    ...layers.map((card) => card.el),
-    panel("", title("Mean"), pooled, note(`1 × ${C}`)),
-  );
-  const grey = (value) => 255 * (value * std + mean);
-  const draw = ({ results, layer, mixing, dark }) => {
-    const table = (canvas, values, rows) => drawMap(canvas, values, rows, C, largest(values), dark);
-    drawImage(patches, results.patches.map(grey), [1, nTokens, P * P]);
-    table(tokens, results.tokens, nTokens);
-    table(pooled, results.pooled, 1);
-    layers.forEach(({ canvas, button, box }, i) => {
-      table(canvas, results[`layers.${i}.channel_mixing`], nTokens);
-      button.setAttribute("aria-pressed", i === layer);
-      box.set(mixing[i]);
-    });
-  };
-  return { el, draw };
-}
-
 /** The meaning of the colours of the tables. */
-function makeLegend() {
+function makeLegend(look) {
   const ramp = h("canvas", { class: "mx-ramp", "aria-hidden": "true" });
-  const el = note("Numbers below 0 ", ramp, " above 0; each table has its own scale, ± its largest number.");
-  return { el, draw: () => drawRamp(ramp, 20) };
+  const scale = h("span");
+  const draw = () => {
+    drawRamp(ramp, 20);
+    say(scale, look.held ? "all layers have one scale." : "each table has its own scale, ± its largest number.");
+  };
+  return { el: note("Numbers below 0 ", ramp, " above 0; ", scale), draw };
 }
 
 /** The sources of the chosen token, in words. */
@@ -183,40 +167,129 @@ function sourcesInWords(sizes, token, layer, mixing) {
   return `In layer ${layer}, token ${token} is mixed most from the tokens ${strongest(sizes)}.`;
 }
 
-/** All that the parts draw, computed from the traits. */
-function makeScene(model, mixer, engine, run, example) {
-  const { caption, nTokens } = mixer;
-  const [layer, token, mixing] = ["layer", "token", "mixing"].map((name) => model.get(name));
-  const image = bytes(model.get("image"));
-  if (image.length !== mixer.H * mixer.W) throw new Error("its image is damaged or incomplete");
-  const results = run(image, mixing);
-  const sizes = mixing[layer] ? engine.influence(layer, token, nTokens) : new Float32Array(nTokens);
-  const best = results.probabilities.indexOf(Math.max(...results.probabilities));
-  const what = example < 0 ? "a drawing" : caption(example);
-  const sources = sourcesInWords(sizes, token, layer, mixing);
-  return { image, results, sizes, best, example, what, sources, layer, token, mixing, dark: isDark() };
+/** The table that is seen to change without a look inside: the one after the last layer. */
+function makeLast(look, { config, nTokens: T, rows, columns }) {
+  const [last, C] = [config.n_layers - 1, config.n_channel];
+  const grid = { rows, columns };
+  const size = `${T} tokens × ${C} channels`;
+  const about = { name: `After layer ${last}`, rows: T, columns: C, rowIs: "token", columnIs: "channel", grid, size };
+  const { el, draw } = makeTable(look, about);
+  const before = look.before[`layers.${last}.token_mixing`];
+  return { el, draw: (scene) => draw(scene, `layers.${last}.channel_mixing`, before) };
 }
 
-async function build(model, box) {
+/** A frame on the board around the patch of the token that is pointed at, and the token where the board is. */
+function linkBoard({ surface }, look, { rows, columns }, model) {
+  const frame = h("div", { class: "mx-patch" });
+  surface.append(frame);
+  surface.addEventListener("pointermove", (event) => {
+    if (event.pointerType !== "mouse" || event.buttons) return;
+    const [y, x] = cellOn(surface, event, rows, columns);
+    look.point({ about: { name: "Patch", rowIs: "token" }, row: model.get("order").indexOf(y * columns + x) });
+  });
+  surface.addEventListener("pointerleave", (event) => look.leave(event));
+  const draw = () => {
+    const token = look.over?.token;
+    frame.hidden = token === undefined;
+    const patch = model.get("order")[token ?? 0];
+    const [top, left] = [Math.floor(patch / columns) / rows, (patch % columns) / columns];
+    place(frame, { left, top, width: 1 / columns, height: 1 / rows });
+  };
+  return { draw };
+}
+
+const bestOf = (shares) => shares.indexOf(Math.max(...shares));
+
+/** The answer in a sentence, and where the chosen token comes from, if that is looked at. */
+function makeFacts({ names }, inside) {
+  const el = statusLine();
+  const inWords = (shares) => `${names[bestOf(shares)]} with ${percent(shares[bestOf(shares)])}`;
+  const draw = ({ isEmpty, isWhole, results, before, sources }) => {
+    if (!isWhole) return; // screen readers would announce every part of it
+    const old = before ? ` The whole model, with the patches in order, says ${inWords(before)}.` : "";
+    const answer = `The model says ${inWords(results.probabilities)}.${old}`;
+    say(el, `${isEmpty ? "Nothing is drawn yet." : answer}${inside.open ? ` ${sources}` : ""}`);
+  };
+  return { el, draw };
+}
+
+/** All that the parts draw, computed from the traits. */
+function makeScene(model, mixer, engine, run, opening, example) {
+  const { caption, nTokens } = mixer;
+  const [layer, token, mixing, order] = ["layer", "token", "mixing", "order"].map((name) => model.get(name));
+  if (model.get("image").byteLength !== mixer.H * mixer.W) throw new Error("its image is damaged or incomplete");
+  const [image, isWhole] = [opening.image(), opening.isOver()];
+  const { results, seen, isShuffled, before } = run(image, mixing, order, isWhole);
+  const sizes = mixing[layer] ? engine.influence(layer, token, nTokens) : new Float32Array(nTokens);
+  const best = bestOf(results.probabilities);
+  const isEmpty = !image.some(Boolean);
+  const what = isEmpty ? "nothing" : example < 0 ? "a drawing" : caption(example);
+  const sources = sourcesInWords(sizes, token, layer, mixing);
+  const answer = { results, best, before, sizes, sources };
+  return {
+    ...answer,
+    image,
+    seen,
+    isShuffled,
+    isEmpty,
+    isWhole,
+    example,
+    what,
+    layer,
+    token,
+    mixing,
+    palette: isDark() ? "dark" : "light",
+  };
+}
+
+/** What a look inside unfolds: all tables, and how to look at them. */
+function makeInside(model, look, mixer) {
+  const [strip, layer, legend] = [makeStrip(model, look, mixer), makeLayer(model, look, mixer), makeLegend(look)];
+  const [controls, reading] = [makeLookControls(look, mixer), makeChosen(look, mixer)];
+  const summary = h("summary", {}, "Look inside");
+  const parts = [
+    note(CHOOSING),
+    controls.el,
+    strip.el,
+    note(READING),
+    layer.el,
+    reading.el,
+    legend.el,
+    note(DEFINITION),
+  ];
+  const el = h("details", { class: "mx-inside", ontoggle: () => look.later() }, summary, ...parts);
+  const draw = (scene) => el.open && [controls, strip, layer, legend, reading].forEach((part) => part.draw(scene));
+  return { el, draw };
+}
+
+async function build(model, box, later) {
   const mixer = readMixer(model);
   const engine = await Engine.start(bytes(model.get("engine")));
   const run = makeRun(model, mixer, engine);
-  const [board, bars, gallery] = [makeBoard(model, mixer), makeAnswer(mixer), makeGallery(model, mixer)];
-  const [strip, inside, legend] = [makeStrip(model, mixer), makeLayer(model, mixer), makeLegend()];
-  const facts = statusLine();
-  const top = row(board.el, panel("mx-answer", bars.el, gallery.el));
+  const opening = makeOpening(model, mixer, later);
+  const look = new Look(model, mixer, later);
+  const empty = () => opening.isFirst() && new Uint8Array(mixer.H * mixer.W);
+  const board = makeBoard(model, mixer, "Draw here", empty);
+  const [bars, last, gallery] = [makeAnswer(mixer), makeLast(look, mixer), makeGallery(model, mixer)];
+  const [switches, reading] = [makeSwitches(model, mixer), makeReading(look)];
+  const inside = makeInside(model, look, mixer);
+  const facts = makeFacts(mixer, inside.el);
   box.classList.add("mx-flow");
-  box.append(note(HINT), top, strip.el, note(READING), inside.el, facts, legend.el, note(DEFINITION));
+  const answer = panel("mx-answer", bars.el, switches.el, last.el, reading.el);
+  box.append(row(board.el, answer), facts.el, note(HINT), gallery.el, inside.el);
+  board.el.append(switches.shown);
+  const parts = [board, bars, switches, last, gallery, facts, reading, inside, linkBoard(board, look, mixer, model)];
+  opening.watch(board.surface);
 
   let example = model.get("example");
   return () => {
     const start = performance.now();
     checkChoices(model, mixer);
     example = agree(model, mixer, example);
-    const scene = makeScene(model, mixer, engine, run, example);
-    const { results, best, sources } = scene;
-    for (const part of [board, bars, gallery, strip, inside, legend]) part.draw(scene);
-    say(facts, `The model says ${mixer.names[best]} with ${percent(results.probabilities[best])}. ${sources}`);
+    look.step();
+    const scene = makeScene(model, mixer, engine, run, opening, example);
+    for (const part of parts) part.draw(scene);
+    look.isNew = false;
     performance.measure("MixerFlow", { start, end: performance.now() });
   };
 }

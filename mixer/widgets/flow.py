@@ -29,8 +29,9 @@ class MixerFlow(LiveFigure):
     J[t,s,c] = Σᵤ W₂[t,u]·gelu′(h[c,u])·W₁[u,s]. The influence of token s on token t is the mean over c of its size.
 
     Traits: `image`, the H·W grey values on the board as bytes; `example`, which stored image that is, -1 for another;
-    `layer` and `token`, what is looked at; `mixing`, for each layer whether its token mixing is on; `probabilities`,
-    one for each class, which follow `image` and `mixing`.
+    `layer` and `token`, what is looked at; `mixing`, for each layer whether its token mixing is on; `order`, which
+    patch of the image stands at each place, 0 to n_tokens - 1 unless they are shuffled; `probabilities`, one for each
+    class, which follow `image`, `mixing` and `order`.
 
     Args:
         path: the checkpoint of a model of grey images.
@@ -57,6 +58,7 @@ class MixerFlow(LiveFigure):
     layer = Choice(0)
     token = Choice(0)
     mixing = traitlets.List(traitlets.Bool()).tag(sync=True)
+    order = traitlets.List(traitlets.Int()).tag(sync=True)
     probabilities = traitlets.List(traitlets.Float()).tag(sync=True)
 
     def __init__(self, path: str | Path, images: Tensor, labels: Tensor | list[int] | None = None):
@@ -82,6 +84,7 @@ class MixerFlow(LiveFigure):
             image=stored[0].tobytes(),
             token=rows // 2 * columns + columns // 2,
             mixing=[True] * len(model.layers),
+            order=list(range(model.n_tokens)),
         )
 
     @property
@@ -115,6 +118,12 @@ class MixerFlow(LiveFigure):
             raise ValueError(f"mixing has {len(proposal.value)} values; give {n_layers}, True or False for each layer")
         return proposal.value
 
+    @traitlets.validate("order")
+    def _check_order(self, proposal):
+        if sorted(proposal.value) != list(range(self.n_tokens)):
+            raise ValueError(f"order is {proposal.value}; give each number from 0 to {self.n_tokens - 1} once")
+        return proposal.value
+
     @traitlets.observe("example")
     def _show_example(self, _):
         if self.example >= 0:
@@ -125,7 +134,7 @@ class MixerFlow(LiveFigure):
         if self.example >= 0 and self.image != self._stored(self.example):
             self.example = -1
 
-    @traitlets.observe("image", "mixing")
+    @traitlets.observe("image", "mixing", "order")
     def _predict(self, _):
         self.probabilities = self._tables()[-1].softmax(dim=1)[0].tolist()
 
@@ -146,7 +155,8 @@ class MixerFlow(LiveFigure):
     def _tables(self) -> list[Tensor]:
         """The tokens, the table after each layer, all [1, n_tokens, n_channel], and the logits [1, n_output]."""
         pixels = torch.frombuffer(bytearray(self.image), dtype=torch.uint8).view(1, *self._model.image_shape)
-        x = self._model.per_patch(self._model.patches(normalise(pixels, [self.mean], [self.std])))
+        patches = self._model.patches(normalise(pixels, [self.mean], [self.std]))[:, self.order]
+        x = self._model.per_patch(patches)  # [1, n_tokens, n_channel]
         tables = [x]
         for layer, on in zip(self._model.layers, self.mixing, strict=True):
             x = layer(x) if on else layer.channel_mixing(x)  # [1, n_tokens, n_channel]

@@ -1,41 +1,54 @@
 // The chosen layer of MixerFlow at large: where the chosen token comes from, and the four tables of the layer.
 
-import { cellOn, describe, drawMap, picture } from "./canvas.js";
+import { cellOn, describe } from "./canvas.js";
 import { influenceRamp, makeInfluenceMap } from "./influence.js";
-import { largest } from "./numerics.js";
-import { h, note, panel, put, row, say, slider, title } from "./page.js";
+import { limitOf, numbersOf } from "./look.js";
+import { makeCells } from "./tableview.js";
+import { h, note, panel, row, say, slider, title } from "./page.js";
 
-/** A large table. Where its rows are tokens, one is framed, and a click chooses another. */
-function makeTable(model, name, size, [rows, columns], ofTokens) {
-  const canvas = picture();
-  const frame = h("div", { style: `height: ${100 / rows}%` });
-  const table = h("div", { class: "mx-table" }, canvas);
-  const caption = note();
-  if (ofTokens) {
-    table.append(frame);
-    table.addEventListener("click", (event) => put(model, "token", cellOn(table, event, rows, columns)[0]));
-  }
-  const draw = (values, { token, dark }) => {
-    const limit = largest(values);
-    drawMap(canvas, values, rows, columns, limit, dark);
-    frame.style.top = `${(100 * token) / rows}%`;
-    const words = `${size}, ±\u00a0${limit.toFixed(1)}`;
+/** A large table of the look by its name and size; `isBlockOff` says of a scene whether its block is off. */
+export function makeTable(look, about, isBlockOff = () => false) {
+  const cells = makeCells(look, about);
+  const [heading, caption] = [title(), note()];
+  const draw = (scene, name, before) => {
+    const off = isBlockOff(scene);
+    const hides = off && name.endsWith("hidden");
+    const numbers = hides ? undefined : numbersOf(scene, look, name, before);
+    const limit = hides ? 1 : limitOf(scene, look, numbers, name);
+    cells.draw(numbers, limit, scene.palette);
+    const isAdded = look.added && (before ?? look.before[name]);
+    say(heading, isAdded ? about.name.replace("After", "Added by") : about.name);
+    const state = hides ? "off" : `±\u00a0${limit.toFixed(1)}${off ? ", off: nothing added" : ""}`;
+    const words = `${about.size}, ${state}`;
     say(caption, words);
-    describe(canvas, `${name}: ${words}.`);
+    describe(cells.canvas, `${heading.textContent}: ${words}.`);
   };
-  return { el: panel("", title(name), table, caption), draw };
+  return { el: panel("", heading, cells.el, caption), draw };
+}
+
+const patchAs = (t) => ({ about: { name: "Patch", rowIs: "token" }, row: t });
+
+/** Call the look with the patch under the pointer on an image. */
+function linkPatches(canvas, look, rows, columns) {
+  canvas.addEventListener("pointermove", (event) => {
+    const [y, x] = cellOn(canvas, event, rows, columns);
+    look.point(patchAs(y * columns + x));
+  });
+  canvas.addEventListener("pointerleave", (event) => look.leave(event));
 }
 
 /** Influence of each token on the chosen one, drawn on its patch of the image. */
-function makeInfluence(model, { H, W, rows, columns, nTokens }) {
-  const { canvas, draw: drawSizes } = makeInfluenceMap([1, H, W], (t) => put(model, "token", t));
+function makeInfluence(model, look, { H, W, rows, columns, nTokens }) {
+  const { canvas, draw: drawSizes } = makeInfluenceMap([1, H, W], (t) => look.choose(patchAs(t)));
   const [heading, most] = [title(), h("span")];
-  const text = (t) => `${t} (row ${Math.floor(t / columns)}, column ${t % columns})`;
-  const token = slider("Token", { max: nTokens - 1, text, change: (t) => put(model, "token", t) });
-  const draw = ({ image, sizes, token: chosen, layer, sources }) => {
-    drawSizes(image, [rows, columns], sizes, chosen);
+  const text = (t) => `${t} ${look.place(t)}`;
+  const token = slider("Token", { max: nTokens - 1, text, change: (t) => look.chooseToken(t) });
+  linkPatches(canvas, look, rows, columns);
+  const draw = ({ seen, sizes, token: chosen, layer, mixing, sources }) => {
+    drawSizes(seen, [rows, columns], sizes, chosen);
     token.set(chosen);
     say(heading, `What token ${chosen} is mixed from`);
+    legend.hidden = !mixing[layer];
     say(most, Math.max(...sizes).toFixed(2));
     describe(canvas, `The image with the influence on token ${chosen} in layer ${layer}. ${sources}`);
   };
@@ -43,24 +56,30 @@ function makeInfluence(model, { H, W, rows, columns, nTokens }) {
   return { el: panel("mx-look", heading, canvas, token.el, legend), draw };
 }
 
+const isOff = ({ mixing, layer }) => !mixing[layer];
+
 /** The chosen layer at large: where the chosen token comes from, and four tables. */
-export function makeLayer(model, mixer) {
-  const { config, nTokens: T } = mixer;
+export function makeLayer(model, look, mixer) {
+  const { config, nTokens: T, rows, columns } = mixer;
   const [C, U, V] = [config.n_channel, config.n_hidden_token, config.n_hidden_channel];
-  const map = makeInfluence(model, mixer);
-  const table = (...about) => makeTable(model, ...about);
+  const map = makeInfluence(model, look, mixer);
+  const table = { rows: T, rowIs: "token", grid: { rows, columns } };
+  const stream = { ...table, columns: C, columnIs: "channel", size: `${T} tokens × ${C} channels` };
+  const units = { unit: "hidden unit" };
+  const ofToken = { rows: C, columns: U, rowIs: "channel", size: `${C} channels × ${U} hidden units`, ...units };
+  const ofChannel = { ...table, columns: V, size: `${T} tokens × ${V} hidden units`, ...units };
   const tables = {
-    "token_mixing.hidden": table("Token mixing: hidden", `${C} channels × ${U} hidden units`, [C, U], false),
-    token_mixing: table("After token mixing", `${T} tokens × ${C} channels`, [T, C], true),
-    "channel_mixing.hidden": table("Channel mixing: hidden", `${T} tokens × ${V} hidden units`, [T, V], true),
-    channel_mixing: table("After channel mixing", `${T} tokens × ${C} channels`, [T, C], true),
+    "token_mixing.hidden": makeTable(look, { name: "Token mixing: hidden", ...ofToken }, isOff),
+    token_mixing: makeTable(look, { name: "After token mixing", ...stream }, isOff),
+    "channel_mixing.hidden": makeTable(look, { name: "Channel mixing: hidden", ...ofChannel }),
+    channel_mixing: makeTable(look, { name: "After channel mixing", ...stream }),
   };
-  const grid = h("div", { class: "mx-tables" }, ...Object.values(tables).map(({ el }) => el));
+  const all = h("div", { class: "mx-tables" }, ...Object.values(tables).map(({ el }) => el));
   const heading = title();
   const draw = (scene) => {
     say(heading, `Inside layer ${scene.layer}${scene.mixing[scene.layer] ? "" : ", its token mixing off"}`);
     map.draw(scene);
-    for (const name in tables) tables[name].draw(scene.results[`layers.${scene.layer}.${name}`], scene);
+    for (const name in tables) tables[name].draw(scene, `layers.${scene.layer}.${name}`);
   };
-  return { el: h("div", {}, heading, row(map.el, grid)), draw };
+  return { el: h("div", {}, heading, row(map.el, all)), draw };
 }

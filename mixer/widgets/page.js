@@ -125,7 +125,7 @@ export function filesField(label, { change, multiple = false }) {
 }
 
 /** Whether movement is left out, as the reader asked the system. */
-const stillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+export const stillness = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 /**
  * A button that calls `step` every `wait` milliseconds, or at every frame where no `wait` is given, until it returns

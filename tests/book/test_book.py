@@ -65,7 +65,7 @@ def test_the_keyboard_alone_walks_through_a_page_and_works_its_figure(tab, book,
     tab.page.emulate_media(reduced_motion="reduce")  # a figure that plays would change by itself
     page = tab.open(book / f"{pages_with(kind)[0]}.html")
     figure = page.locator(".mx")
-    waiting = figure.locator("input:not([type=radio]), select, button, [tabindex='0'], input:checked").count()
+    waiting = figure.locator("input:not([type=radio]), select, button, summary, [tabindex='0'], input:checked").count()
     at_foot, worked = False, []
     while not at_foot:
         page.keyboard.press("Tab")

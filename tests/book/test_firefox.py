@@ -14,7 +14,8 @@ UNSET = """document.querySelectorAll("span.math, div.math").length
   - document.querySelectorAll("mjx-container").length"""
 CONTROLS = """Object.assign(window, {
   controls: [...document.querySelectorAll(".mx:not(.mx-lab)")].flatMap((figure) =>
-    [...figure.querySelectorAll("input:not([type=radio]), select, button")].map((control) => ({ figure, control }))),
+    [...figure.querySelectorAll("summary, input:not([type=radio]), select, button")].map(
+      (control) => ({ figure, control }))),
   shown: %s,
 }).controls.length"""
 # Focus a control and keep what its figure shows, once everything is drawn: the key that changes it, or none.

@@ -88,7 +88,7 @@ def work(control):
 
 def test_every_control_of_every_figure_changes_what_is_shown(on_disk):
     for figure in on_disk.locator(".mx:not(.mx-lab)").all():  # the laboratory has its own tests
-        for control in figure.locator("input:not([type=radio]), select, button").all():
+        for control in figure.locator("summary, input:not([type=radio]), select, button").all():
             remember(figure)
             if work(control):
                 wait_until_changed(figure, control.evaluate("(control) => control.outerHTML"))

@@ -1,5 +1,7 @@
 """The model in the page: in Chromium its numbers are those of torch, and every control changes what is seen."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,12 @@ READ_STATE = """(images) => {
 # The engine starts when the test says so.
 HELD = """const start = WebAssembly.instantiate;
 WebAssembly.instantiate = (bytes) => new Promise((go) => Object.assign(window, { go })).then(() => start(bytes));"""
+# Time stands still until the test sets it.
+CLOCK = "window.now = 1; performance.now = () => now;"
+PIXELS = """(canvas) => {
+  const { width, height } = canvas;
+  return [width, height, [...canvas.getContext("2d").getImageData(0, 0, width, height).data]];
+}"""
 COLOURS = """() => {
   const values = Array.from({ length: 600 }, () => 3 * Math.random() - 1.5);
   const canvas = document.createElement("canvas");
@@ -241,6 +249,7 @@ def test_what_cannot_be_shown_is_refused(tmp_path, changes, words, save):
         ("layer", 2, "layer is 2; choose from 0 to 1"),
         ("token", -1, "token is -1; choose from 0 to 3"),
         ("mixing", [True], "mixing has 1 values; give 2"),
+        ("order", [0, 1, 1, 3], r"order is \[0, 1, 1, 3\]; give each number from 0 to 3 once"),
     ],
 )
 def test_traits_accept_only_what_there_is(tmp_path, trait, value, words, small_figure):
@@ -268,7 +277,10 @@ def test_the_kernel_has_the_probabilities_of_what_it_shows(digits):
     assert_close(digits.probabilities, expected(images[30]), 1e-6)
     digits.mixing = [False, True, True]
     assert (torch.tensor(digits.probabilities) - expected(images[30])).abs().max() > 0.01
-    digits.mixing, digits.example = [True] * 3, 0
+    digits.mixing, digits.order = [True] * 3, list(reversed(range(16)))
+    rows = images[30].view(4, 2, 4, 2).flip(0, 2).reshape(1, 8, 8)  # the same patches, the last one first
+    assert_close(digits.probabilities, expected(rows), 1e-6)
+    digits.order, digits.example = list(range(16)), 0
     assert "the model says 0" in digits.still()[1]
 
 
@@ -277,7 +289,12 @@ def test_the_kernel_has_the_probabilities_of_what_it_shows(digits):
 
 @pytest.fixture
 def page(tab, tmp_path, digits):
-    return tab.open(write_page(tmp_path / "page.html", digits))
+    """A page whose figure stands still and is unfolded."""
+    tab.page.emulate_media(reduced_motion="reduce")
+    page = tab.open(write_page(tmp_path / "page.html", digits))
+    page.get_by_text("Look inside", exact=True).click()
+    settle(page)
+    return page
 
 
 def get(page, trait):
@@ -298,6 +315,23 @@ def ink(page):
 def pictures(page):
     """All canvases of the page, each as one string."""
     return page.locator("canvas").evaluate_all("all => all.map((canvas) => canvas.toDataURL())")
+
+
+def pixels_of(canvas):
+    """The pixels of a canvas [height, width, 4]."""
+    width, height, data = canvas.evaluate(PIXELS)
+    return np.array(data, dtype=np.uint8).reshape(height, width, 4)
+
+
+def cells_of(canvas, rows, columns, is_square=False):
+    """The pixels of every cell of a table [rows, height, columns, width, 4], which begins in the upper left corner."""
+    pixels = pixels_of(canvas)
+    lit = pixels[..., 3] > 0
+    width = 1 + int(np.flatnonzero(lit[4]).max())  # on the edge no frame stands there
+    height = 1 + int(np.flatnonzero(lit[:, width // 2]).max())
+    assert (height % rows, width % columns) == (0, 0)
+    assert is_square or (pixels.shape[0] - height < rows and pixels.shape[1] - width < columns)
+    return pixels[:height, :width].reshape(rows, height // rows, columns, width // columns, 4)
 
 
 def status(page):
@@ -333,8 +367,9 @@ def test_the_page_starts_with_what_the_kernel_computed(page, digits):
 def test_the_mouse_draws(page):
     page.get_by_role("button", name="Clear").click()
     settle(page)
-    assert page.get_by_text("Nothing is drawn yet").is_visible()
-    settle(page)
+    assert page.get_by_text("Nothing is drawn yet", exact=True).is_visible()
+    assert "The model says" not in page.locator(".mx").inner_text()
+    assert not any(page.locator(".mx-bars span:last-child").all_inner_texts())
     empty = get(page, "probabilities")
     assert ink(page) == [0] * 64
     assert get(page, "example") == -1
@@ -351,6 +386,64 @@ def test_a_seven_that_was_drawn_is_a_seven(tab, tmp_path):
     page = tab.open(write_page(tmp_path / "page.html", figure))
     stroke(page, (0.28, 0.25), (0.72, 0.25), (0.45, 0.8))
     assert status(page).startswith("The model says 7 with")
+
+
+def test_the_opening_draws_the_first_image_and_the_first_stroke_clears_it(tab, tmp_path, digits):
+    page = tab.page
+    page.add_init_script(CLOCK)
+    tab.open(write_page(tmp_path / "page.html", digits))
+    seen = []
+    for what in (".mx-best", ".mx p[role=status]:not(:empty)"):  # in the middle, when it is whole
+        seen.append((page.locator(".mx-bars").inner_text(), pictures(page)[:3]))
+        page.wait_for_function("(what) => (now += 50) && document.querySelector(what)", arg=what)
+        settle(page)
+    seen.append((page.locator(".mx-bars").inner_text(), pictures(page)[:3]))
+    assert get(page, "example") == 0  # the image itself was there all the time
+    for before, after in pairwise(seen):
+        assert before[0] != after[0]
+        assert all(one != other for one, other in zip(before[1], after[1], strict=True))
+    assert status(page).startswith(f"The model says {digits.predicted} with")
+    stroke(page, (0.4375, 0.2), (0.4375, 0.8))
+    assert np.array(ink(page)).reshape(8, 8)[:, [0, 1, 5, 6, 7]].max() == 0
+    page.get_by_role("button", name="Undo").click()
+    settle(page)
+    assert bytes(ink(page)) == digits._stored(0)
+    assert get(page, "example") == 0
+
+
+def test_the_first_key_that_draws_clears_the_opening(page):
+    page.locator(".mx-board").press("ArrowUp")
+    assert max(ink(page)) > 0
+    page.locator(".mx-board").press("Enter")
+    assert ink(page).count(255) == 1
+    page.locator(".mx-board").press("ArrowUp")
+    assert ink(page).count(255) == 2
+
+
+def test_undo_takes_back_one_stroke_after_another(page):
+    undo = page.get_by_role("button", name="Undo")
+    assert undo.get_attribute("aria-disabled") == "true"
+    images = [ink(page)]
+    for x in (0.3, 0.6):
+        stroke(page, (x, 0.2), (x, 0.8))
+        images.append(ink(page))
+    page.get_by_role("button", name="Clear").click()
+    assert undo.get_attribute("aria-disabled") == "false"
+    for image in reversed(images):
+        undo.click()
+        settle(page)
+        assert ink(page) == image
+    assert get(page, "example") == 0
+    assert undo.get_attribute("aria-disabled") == "true"
+
+
+def test_what_is_folded_is_not_drawn(page):
+    page.get_by_text("Look inside", exact=True).click()
+    before = pictures(page)
+    page.get_by_role("button", name="Clear").click()
+    settle(page)
+    changed = [old != new for old, new in zip(before, pictures(page), strict=True)]
+    assert changed == [True] * 3 + [False] * (len(changed) - 3)  # the board, what the model gets, and its last table
 
 
 def test_the_keys_draw(page):
@@ -419,12 +512,154 @@ def test_without_token_mixing_the_answer_is_another(page):
     assert get(page, "probabilities") != before
     assert "Token mixing is off in layer 0." in status(page)
     assert page.get_by_text("Inside layer 0, its token mixing off").is_visible()
-    assert "to 0.00." in page.locator(".mx-look").inner_text()
+    assert "Influence:" not in page.locator(".mx-look").inner_text()
+    hidden = page.get_by_role("img", name="Token mixing: hidden: 48 channels × 64 hidden units, off.")
+    assert pixels_of(hidden).max() == 0
+    assert page.get_by_text("off: nothing added").is_visible()
     assert pictures(page) != drawn
     page.get_by_role("checkbox", name="token mixing of layer 0").press("Space")
     settle(page)
     assert get(page, "probabilities") == before
     assert pictures(page) == drawn
+
+
+def test_all_token_mixing_is_switched_off_beside_the_answer_before(page, digits):
+    whole = get(page, "probabilities")
+    ghosts = page.locator(".mx-before")
+    assert [ghost.is_visible() for ghost in ghosts.all()] == [False] * 10
+    box = page.get_by_role("checkbox", name="Token mixing of all layers")
+    box.press("Space")
+    assert f"says {digits.predicted} with {100 * max(whole):.1f} %." in status(page)
+    assert get(page, "mixing") == [False] * 3
+    assert get(page, "probabilities") != whole
+    widths = ghosts.evaluate_all("all => all.map((one) => parseFloat(one.style.width))")
+    assert_close(widths, 100 * torch.tensor(whole), 1e-3)
+    page.get_by_role("checkbox", name="token mixing of layer 1").press("Space")
+    settle(page)
+    assert box.evaluate("(box) => box.indeterminate")
+    box.press("Space")
+    settle(page)
+    assert get(page, "probabilities") == whole
+    assert not ghosts.first.is_visible()
+
+
+def test_shuffled_patches_are_what_python_computes(page, digits):
+    seen = page.get_by_role("img", name="The image with its patches shuffled")
+    assert not seen.is_visible()
+    page.get_by_role("checkbox", name="Shuffle the patches").press("Space")
+    settle(page)
+    assert seen.is_visible()
+    order = get(page, "order")
+    assert sorted(order) == list(range(16))
+    assert all(patch != place for place, patch in enumerate(order))
+    digits.order = order
+    assert_close(get(page, "probabilities"), torch.tensor(digits.probabilities), 1e-5)
+    digits.order = list(range(16))
+    page.get_by_role("checkbox", name="Shuffle the patches").press("Space")
+    settle(page)
+    assert get(page, "order") == digits.order
+    assert_close(get(page, "probabilities"), torch.tensor(digits.probabilities), 1e-5)
+
+
+@pytest.mark.parametrize("scale", [1, 1.25, 2])
+def test_every_cell_has_as_many_pixels_as_the_others(browser, tmp_path, digits, scale):
+    tab = Tab(browser, device_scale_factor=scale, reduced_motion="reduce")
+    page = tab.open(write_page(tmp_path / "page.html", digits))
+    page.get_by_text("Look inside", exact=True).click()
+    settle(page)
+    for name, rows, columns in (
+        ("After layer 2", 16, 48),
+        ("The tokens: a row", 16, 48),
+        ("Channel mixing: hidden", 16, 64),
+    ):
+        cells = cells_of(page.get_by_role("img", name=name), rows, columns)
+        assert (cells == cells[:, :1, :, :1])[:9, :, 2:].all(), name  # without the frames of token 10 and channel 0
+    assert page.locator(".mx-cells canvas").first.evaluate("(c) => c.width / c.clientWidth") == pytest.approx(
+        scale, 0.01
+    )
+    assert tab.problems == []
+    page.close()
+
+
+def test_tables_fold_into_maps_and_patches_into_the_image(page):
+    patches = page.get_by_role("img", name="The patches")
+    before = pictures(page)
+    fold = page.get_by_role("checkbox", name="Fold the tables into maps")
+    fold.press("Space")
+    settle(page)
+    changed = [old != new for old, new in zip(before, pictures(page), strict=True)]
+    assert sum(changed) == 10  # all but the board, the gallery, the influence, and hidden units of channels
+    cells = cells_of(patches, 8, 8, is_square=True)  # the pixels of the image
+    image, lit = np.array(ink(page)).reshape(8, 8), cells[:, cells.shape[1] // 2, :, cells.shape[3] // 2, 0]
+    assert np.abs(lit.astype(int) - image)[:4].max() <= 1  # above the frame of token 10
+    fold.press("Space")
+    settle(page)
+    assert pictures(page) == before
+
+
+def test_the_pixels_move_where_motion_is_allowed(tab, tmp_path, digits):
+    page = tab.page
+    page.add_init_script(CLOCK)
+    tab.open(write_page(tmp_path / "page.html", digits))
+    page.get_by_text("Look inside", exact=True).click()
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_role("checkbox", name="Fold the tables into maps").press("Space")
+    settle(page)
+    seen = [pictures(page)[2]]
+    for _ in range(3):
+        page.evaluate("now += 350")
+        settle(page)
+        seen.append(pictures(page)[2])
+    assert len({*seen[:3]}) == 3
+    assert seen[2] == seen[3]
+
+
+def test_what_was_added_and_one_scale(page):
+    name, reading = "Added by channel mixing", page.locator(".mx-inside .mx-reading")
+    came_out = reading.inner_text()
+    page.get_by_label("Show").select_option("what was added")
+    settle(page)
+    assert page.get_by_role("img", name=name).is_visible()
+    assert reading.inner_text() != came_out
+    page.get_by_label("Show").select_option("what came out")
+    limits = "all => all.map((one) => /±\\s([\\d.]+)/.exec(one.textContent)?.[1])"
+    notes = page.locator(".mx-answer .mx-cells + .mx-note, .mx-tables .mx-panel:nth-child(even) .mx-note")
+    settle(page)
+    assert len({*notes.evaluate_all(limits)}) > 1
+    page.get_by_role("checkbox", name="One colour scale for all layers").press("Space")
+    settle(page)
+    assert len({*notes.evaluate_all(limits)}) == 1
+    assert page.get_by_text("all layers have one scale").is_visible()
+
+
+def test_the_pointer_links_patch_row_and_map_and_reads_the_number(page):
+    page.evaluate(IMPORT)
+    tables = page.evaluate(READ_STATE, [ink(page)])[0]
+    value = tables["layers.0.channel_mixing"][3 * 48 + 2]
+    reading = page.locator(".mx-inside .mx-reading")
+    table = page.get_by_role("img", name="After channel mixing")
+    cell = table.evaluate("(c) => [Math.floor(c.clientWidth / 48), Math.floor(c.clientHeight / 16)]")
+    place = {"x": 2.5 * cell[0], "y": 3.5 * cell[1]}
+    before = pictures(page)
+    table.hover(position=place)
+    settle(page)
+    number = f"{value:.2f}".replace("-", "−")
+    assert reading.inner_text() == f"After channel mixing: token 3 (row 0, column 3), channel 2: {number}"
+    frame, board = page.locator(".mx-patch").bounding_box(), page.locator(".mx-board").bounding_box()
+    assert frame["x"] - board["x"] == pytest.approx(0.75 * board["width"], abs=1)
+    assert frame["y"] == pytest.approx(board["y"], abs=1)
+    assert sum(old != new for old, new in zip(before, pictures(page), strict=True)) >= 8
+    page.mouse.move(0, 0)
+    settle(page)
+    assert pictures(page) == before
+    table.click(position=place)
+    page.get_by_role("slider", name="Channel").press("ArrowRight")
+    settle(page)
+    assert get(page, "token") == 3
+    assert reading.inner_text().startswith("Layer 0: token 3 (row 0, column 3), channel 3: ")
+    page.locator(".mx-board").hover(position={"x": 5, "y": 5})
+    settle(page)
+    assert reading.inner_text() == "Patch: token 0 (row 0, column 0)"
 
 
 def test_layer_and_token_are_chosen(page):
@@ -436,7 +671,7 @@ def test_layer_and_token_are_chosen(page):
     assert pictures(page) != drawn
     page.get_by_role("slider", name="Token").press("Home")
     assert "token 0 is mixed most" in status(page)
-    page.get_by_role("img", name="After token mixing").click(position={"x": 5, "y": 140})
+    page.get_by_role("img", name="After token mixing").click(position={"x": 5, "y": 185})
     assert "token 15 is mixed most" in status(page)
     page.locator(".mx-look canvas").click(position={"x": 5, "y": 5})
     assert "token 0 is mixed most" in status(page)
@@ -444,8 +679,9 @@ def test_layer_and_token_are_chosen(page):
 
 def test_every_picture_has_its_words(page):
     settle(page)
-    words = page.locator("canvas[role=img]").evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
-    assert len(words) == 9
+    seen = page.locator("canvas[role=img]:not([aria-hidden=true])")
+    words = seen.evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
+    assert len(words) == 11
     assert all(len(word) > 20 for word in words)
     assert page.locator("canvas:not([role=img]):not([aria-hidden=true])").count() == 0
 
@@ -459,7 +695,7 @@ def test_the_theme_changes_tables_and_not_the_board(page):
     assert dark[0] == light[0]
     labels = page.locator("canvas").evaluate_all("all => all.map((one) => one.getAttribute('aria-label') ?? '')")
     tables = [i for i, label in enumerate(labels) if label.startswith(("After", "The tokens", "The mean"))]
-    assert len(tables) == 4
+    assert len(tables) == 5
     assert all(dark[i] != light[i] for i in tables)
 
 

@@ -107,11 +107,13 @@ def test_it_is_alive_in_jupyterlab(browser, lab):
     page.goto(lab)
     page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=120_000)  # the kernel is there
     facts = page.locator(".mx p[role=status]")
+    inside = page.get_by_text("Look inside", exact=True)
     page.add_locator_handler(page.locator("dialog.jp-Dialog"), dismiss)
     for _ in range(4):  # while JupyterLab still restores the page's widgets, it can lose a change: then run them again
         page.get_by_role("menuitem", name="Run", exact=True).click()
         page.get_by_role("menuitem", name=re.compile("^Run All Cells")).click()
         with suppress(TimeoutError):
+            inside.click(timeout=20_000)
             facts.get_by_text("token 2 is mixed").wait_for(timeout=20_000)  # the second cell set it
             break
     facts.get_by_text("token 2 is mixed").wait_for()

@@ -231,7 +231,7 @@ def test_everything_works_by_the_keyboard(tab, tmp_path, digits):
         page.locator(".mx-own .mx-board").focus()
         for key in (" ", *["ArrowRight" if k % 2 else "ArrowDown"] * 3, " "):
             page.keyboard.press(key)
-        for _ in range(2 + k % 2):  # past Clear, to the button of the class
+        for _ in range(3 + k % 2):  # past Clear and Undo, to the button of the class
             page.keyboard.press("Tab")
         page.keyboard.press("Enter")
     wait_for_images(page, 3, 3)
