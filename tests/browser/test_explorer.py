@@ -1,5 +1,6 @@
 """The explorer of token mixing: what it stores, its traits, and the live figure in a real browser."""
 
+import base64
 import re
 from itertools import pairwise
 
@@ -184,13 +185,17 @@ def test_the_images_that_excite_a_unit_most(tmp_path, shuffle, small_data, train
 
 # ---------------------------------------------------------------------------------------------------- in a browser
 
-PIXELS = "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
+PIXELS = """canvas => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""));
+}"""
 
 
 def pixels(canvas):
     """The colours of a canvas, [height, width, 3]."""
     width, height = canvas.evaluate("canvas => [canvas.width, canvas.height]")
-    return np.array(canvas.evaluate(PIXELS)).reshape(height, width, 4)[..., :3]
+    found = np.frombuffer(base64.b64decode(canvas.evaluate(PIXELS)), np.uint8)
+    return found.reshape(height, width, 4)[..., :3].astype(int)
 
 
 def opened(tab, folder, *figures):
@@ -517,8 +522,14 @@ def test_the_sheet_is_as_wide_as_the_figure(tab, tmp_path):
     page = opened(tab, tmp_path, TokenMixingExplorer(shipped_weights("mnist-14x14")))
     for width, least in [(780, 700), (420, 300)]:  # of the window; 780 leaves as much as a page of 1280
         page.set_viewport_size({"width": width, "height": 900})
-        expect(sheet_of(page)).to_have_js_property("clientWidth", sheet_of(page).evaluate("(one) => one.width"))
-        assert least <= sheet_of(page).bounding_box()["width"] <= width
+        page.wait_for_function(
+            """([least, most]) => {
+              const { clientWidth, width } = document.querySelector(".mx-sheet > canvas");
+              return clientWidth === width && least <= width && width <= most;
+            }""",
+            arg=[least, width],
+        )
+        settle(page)
         assert map_on(pixels(sheet_of(page)), 0, n=8 if width > 700 else 4, shape=(14, 14)).shape == (14, 14, 3)
 
 
