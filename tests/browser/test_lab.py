@@ -1,6 +1,7 @@
 """The laboratory in Chromium: a Mixer is trained in the page, and what the page says of it is so."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -160,9 +161,20 @@ def test_what_cannot_work_is_named_beside_its_control(tab, tmp_path, digits):
     assert "give a whole number" not in page.locator(".mx-settings").inner_text()
 
 
-def test_a_loss_that_is_no_number_stops_with_the_sentence_of_the_command(tab, tmp_path, digits):
-    page = opened(tab, tmp_path, TrainingLab(digits, optimiser="sgd", lr=100.0, **SMALL))
-    train(page, "the loss is no longer a number in epoch 1; choose a smaller lr")
+@pytest.mark.parametrize("n_train", [1000, 64], ids=["in a step", "between two steps, for the validation images"])
+def test_a_loss_that_is_no_number_stops_with_the_sentence_of_the_command(tab, tmp_path, digits, n_train):
+    """The moment that is shown, and that the kernel gets, is the last whose loss is a number."""
+    settings = SMALL | dict(n_epochs=200)
+    lab = TrainingLab(digits, optimiser="sgd", lr=100.0, n_train=n_train, **settings)
+    page = opened(tab, tmp_path, lab)
+    train(page, r"the loss is no longer a number in epoch \d+; choose a smaller lr")
+    history = page.evaluate(f"{MODEL}.get('history')")
+    said = page.locator("[role=status]").first.inner_text()
+    assert f"in epoch {len(history) + 1};" in said
+    assert all(math.isfinite(record[name]) for record in history for name in LOSSES)
+    model = trained(page, lab)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    assert "NaN" not in page.locator(".mx-lab").inner_text()
 
 
 def test_the_address_holds_the_settings(browser, tmp_path, digits):
