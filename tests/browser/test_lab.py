@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from _extensions.chromium import Tab, settle, write_page
-from _extensions.firefox import started as firefox_started
 from mixer import TOKEN_MIXINGS, Split, evaluate, load_checkpoint, load_data
 from mixer.cli.options import make_parser, resolve
 from mixer.data import DataSet, pixel_order
@@ -18,7 +17,6 @@ KEYS = ["epoch", *LOSSES, "lr", "seconds", "images_per_second"]
 MODEL = "document.querySelector('.mixer-figure').model"
 STANDS = f"{MODEL}.get('running') === false && document.querySelector('[role=status]').innerText.match(/%s/)"
 WEIGHTS = f"Array.from(new Uint8Array({MODEL}.get('weights').buffer))"
-NO_WORKER = "window.Worker = class { constructor() { throw new Error('none'); } };"
 SMALL = dict(n_layers=1, n_channel=8, n_hidden=8, n_epochs=2)
 
 
@@ -80,32 +78,6 @@ def test_every_token_mixing_learns_what_python_reads(tab, tmp_path, digits, toke
     record = page.evaluate(f"{MODEL}.get('history')")[-1]
     found = evaluate(trained(page, lab), digits, digits.validation)
     assert found["loss"] == pytest.approx(record["validation_loss"], rel=1e-4)
-
-
-def test_a_run_replays_bit_for_bit_everywhere(browser, tmp_path_factory, tmp_path, digits):
-    """In a worker, without one, in pieces, and in another browser."""
-    lab = TrainingLab(digits, affine=1.0, warm_up=0.1, weight_decay=0.1, label_smoothing=0.1, **SMALL)
-    page_file = write_page(tmp_path / "page.html", lab)
-    runs = []
-    for script in ("", NO_WORKER):
-        tab = Tab(browser)
-        tab.page.add_init_script(script)
-        page = tab.open(page_file)
-        for _ in range(3):  # three single steps first
-            step = page.evaluate(f"{MODEL}.get('step')")
-            page.get_by_role("button", name="Step").click()
-            page.wait_for_function(f"{MODEL}.get('step') === {step + 1} && !{MODEL}.get('running')")
-        train(page)
-        runs.append(page.evaluate(WEIGHTS))
-        assert tab.problems == []
-        page.close()
-    with firefox_started(tmp_path_factory.mktemp("profile")) as firefox:
-        firefox.open(page_file)
-        firefox.evaluate(f"void {MODEL}.set('running', true)")
-        firefox.wait_for(STANDS % "Finished")
-        runs.append(json.loads(firefox.evaluate(f"JSON.stringify({WEIGHTS})")))
-        assert firefox.problems == []
-    assert runs[0] == runs[1] == runs[2]
 
 
 def test_the_time_bar_shows_an_earlier_moment(tab, tmp_path, digits):
@@ -260,19 +232,6 @@ def test_a_data_set_that_a_page_cannot_hold_is_refused(digits):
         TrainingLab(data)
     with pytest.raises(ValueError, match="there is no trained model of these settings yet"):
         TrainingLab(digits).model()
-
-
-def test_two_labs_on_one_page_do_not_disturb_each_other(tab, tmp_path, digits):
-    page = tab.open(write_page(tmp_path / "page.html", *[TrainingLab(digits, seed=seed, **SMALL) for seed in (1, 2)]))
-    models = "[...document.querySelectorAll('.mixer-figure')].map(({ model }) => model)"
-    for button in page.get_by_role("button", name="Train", exact=True).all():
-        button.click()
-    page.wait_for_function(f"{models}.every((model) => model.get('history').length === 2 && !model.get('running'))")
-    together = page.evaluate(f"{models}.map((model) => model.get('history')[1].train_loss)")
-    alone = opened(tab, tmp_path, TrainingLab(digits, seed=2, **SMALL))
-    train(alone)
-    assert together[1] == alone.evaluate(f"{MODEL}.get('history')[1].train_loss")
-    assert together[0] != together[1]
 
 
 @pytest.mark.parametrize(
