@@ -9,7 +9,7 @@ import torch
 from _extensions.chromium import Tab, settle, write_page
 from mixer import TOKEN_MIXINGS, Split, evaluate, load_checkpoint, load_data
 from mixer.cli.options import make_parser, resolve
-from mixer.data import DataSet, pixel_order
+from mixer.data import DataSet, normalise, pixel_order
 from mixer.widgets import TrainingLab
 
 LOSSES = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
@@ -144,8 +144,11 @@ def test_a_loss_that_is_no_number_stops_with_the_sentence_of_the_command(tab, tm
     said = page.locator("[role=status]").first.inner_text()
     assert f"in epoch {len(history) + 1};" in said
     assert all(math.isfinite(record[name]) for record in history for name in LOSSES)
-    model = trained(page, lab)
+    model = trained(page, lab).double()
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+    images = normalise(digits.validation.images, digits.mean, digits.std).double()
+    loss = torch.nn.functional.cross_entropy(model(images), digits.validation.labels).item()
+    assert not history or loss == pytest.approx(history[-1]["validation_loss"], rel=1e-3)
     assert "NaN" not in page.locator(".mx-lab").inner_text()
 
 
