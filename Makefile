@@ -48,7 +48,7 @@ test-latest:
 
 fuzz: .venv/.installed browser  # bad input, drawn by chance, for a quarter of an hour
 	$(BIN)/python -m pytest -q --timeout=0 --hypothesis-profile=long tests/unit/test_fuzz.py tests/unit/test_fuzz_runs.py \
-		tests/browser/test_fuzz_figures.py
+		tests/browser/test_fuzz_figures.py tests/browser/test_lab_damage.py
 
 compiler: _build/compiler/ziglang
 _build/compiler/ziglang: .venv/.installed

@@ -58,6 +58,19 @@ export function verdictOf(group, first) {
   return `Clearly ${isAbove ? "above" : "below"} the first: all its dots are, which happens by luck alone once in ${odds}.`;
 }
 
+const isAmount = (value) => Number.isFinite(value) && value >= 0;
+
+/** The kept runs of the state, checked. */
+export function readRuns(model) {
+  const runs = model.get("runs");
+  const names = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"];
+  const isRecord = (record, i) => record?.epoch === i + 1 && names.every((name) => isAmount(record[name]));
+  const areRecords = (history) => Array.isArray(history) && history.length && history.every(isRecord);
+  const isRun = (run) => run?.settings && areRecords(run.history) && isAmount(run.test_accuracy ?? 0);
+  if (!Array.isArray(runs) || !runs.every(isRun)) throw new Error("its kept runs are damaged or incomplete");
+  return runs;
+}
+
 /** The dots of a group between two accuracies, and their mean as a line. */
 function dotsOf(group, low, high) {
   const place = (value) => `${(100 * (value - low)) / (high - low)}%`;

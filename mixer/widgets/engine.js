@@ -207,9 +207,9 @@ class TrainingRun {
     const start = performance.now();
     for (let now = start; this.left > 0 && now - start < this.slice; this.left--) {
       this.rate = calls.rate();
-      if (!calls.train_step()) return this.fail();
+      if (!calls.train_step()) return this.fail(calls.steps() + 1);
       this.seconds += (performance.now() - now) / 1000;
-      if (calls.steps() % this.job.perEpoch === 0) this.endEpoch();
+      if (calls.steps() % this.job.perEpoch === 0 && !this.endEpoch()) return this.fail(calls.steps());
       now = performance.now();
     }
     if (calls.steps() % this.job.perEpoch) this.send("step");
@@ -217,16 +217,18 @@ class TrainingRun {
     else this.send("pause");
   }
 
-  fail() {
-    const epoch = Math.floor(this.engine.calls.steps() / this.job.perEpoch) + 1;
+  fail(step) {
+    const epoch = Math.ceil(step / this.job.perEpoch);
     this.left = 0;
     this.send("failed", { words: `the loss is no longer a number in epoch ${epoch}; choose a smaller lr` });
   }
 
+  /** Send what the epoch came to; false, and nothing is sent, if the validation loss is not a number. */
   endEpoch() {
     const { calls } = this.engine;
     const { perEpoch, recipe } = this.job;
     const { loss, accuracy, shares } = this.evaluate(1);
+    if (!Number.isFinite(loss)) return false;
     const seconds = this.seconds - this.epochStart;
     this.epochStart = this.seconds;
     const record = {
@@ -240,10 +242,11 @@ class TrainingRun {
       images_per_second: Math.round(recipe.n_train / Math.max(seconds, 1e-6)),
     };
     this.send("epoch", { record, shares });
-    if (record.epoch < recipe.n_epochs) return;
+    if (record.epoch < recipe.n_epochs) return true;
     this.left = 1; // the loop takes it away
     const test = this.evaluate(2);
     this.send("end", { test_loss: test.loss, test_accuracy: test.accuracy });
+    return true;
   }
 }
 

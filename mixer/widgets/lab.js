@@ -1,8 +1,8 @@
 // TrainingLab: a Mixer that is trained in the page. Settings, buttons, and everything that the run shows.
 
-import { makeCompare } from "./compare.js";
+import { makeCompare, readRuns } from "./compare.js";
 import { followLinks, takeSettings } from "./links.js";
-import { areSizes, bytes } from "./numerics.js";
+import { areSizes, bytes, isIndex } from "./numerics.js";
 import { makeOwn } from "./own.js";
 import { button, foldable, h, isDark, live, note, put, say, statusLine } from "./page.js";
 import { Probe } from "./probe.js";
@@ -18,6 +18,22 @@ const HINT =
   "A whole Mixer is trained here, in the page, on one core. Choose settings, press Train, and watch what the token " +
   "mixing learns. Drag in a curve to see any earlier moment again.";
 
+// What no limit exceeds: beyond it, sizes in the engine would no longer be numbers of 32 bits.
+const MOST = { n_layers: 16, n_channel: 1024, n_hidden: 1024, n_epochs: 1e4, batch_size: 1e5, seed: 2 ** 31 - 1 };
+
+const areAll = (values, n, isRight) => Array.isArray(values) && values.length === n && values.every(isRight);
+const isOrder = (order, n) => areAll(order, n, (i) => isIndex(i, n));
+const isWithin = (low, high) => (value) => Number.isFinite(value) && value > low && value < high;
+const isText = (value) => typeof value === "string";
+
+/** Limits of the settings, checked. */
+function readLimits(model, n_train) {
+  const limits = model.get("limits");
+  const isRight = ([name, most]) => areSizes([limits?.[name]], 1) && limits[name] <= most;
+  if (!Object.entries({ ...MOST, n_train }).every(isRight)) throw new Error("its limits are damaged or incomplete");
+  return limits;
+}
+
 /** The data of the state, checked. */
 function readLab(model) {
   const wrong = new Error("its images are damaged or incomplete");
@@ -26,13 +42,17 @@ function readLab(model) {
   if (!areSizes(shape, 3) || !areSizes(counts, 3) || !Array.isArray(names) || names.length < 2) throw wrong;
   const [n, size] = [counts[0] + counts[1] + counts[2], shape[0] * shape[1] * shape[2]];
   if (images.length !== n * size || labels.length !== n || labels.some((label) => label >= names.length)) throw wrong;
-  const [mean, std, orders, limits] = ["mean", "std", "orders", "limits"].map((name) => model.get(name));
+  const [mean, std, orders] = ["mean", "std", "orders"].map((name) => model.get(name));
   const patchSizes = model.get("patch_sizes");
   const divides = (P) => shape[1] % P === 0 && shape[2] % P === 0;
   if (!areSizes(patchSizes, patchSizes?.length) || !patchSizes.every(divides)) throw wrong;
-  if (mean.length !== shape[0] || std.length !== shape[0]) throw wrong;
+  if (!areAll(mean, shape[0], isWithin(-1e6, 1e6)) || !areAll(std, shape[0], isWithin(1e-6, 1e6))) throw wrong;
+  const lengths = [shape[1] * shape[2], ...patchSizes.flatMap((P) => [P * P, (shape[1] * shape[2]) / P ** 2])];
+  if (!lengths.concat(Object.keys(orders ?? {})).every((length) => isOrder(orders?.[length], Number(length))))
+    throw wrong;
   const imageOf = (i) => images.subarray(i * size, (i + 1) * size);
-  const dataName = model.get("data_name");
+  const [dataName, limits] = [model.get("data_name"), readLimits(model, counts[0])];
+  if (![...names, dataName].every(isText)) throw new Error("its names are damaged or incomplete");
   return { shape, counts, names, images, labels, mean, std, orders, limits, patchSizes, imageOf, dataName };
 }
 
@@ -132,7 +152,7 @@ function makeParts(model, lab, place, notice, later) {
     checkSettings(model, lab);
     runner.follow();
     const { history, config, order, epoch } = runner;
-    const now = { settings: model.get("settings"), runs: model.get("runs"), dark: isDark() };
+    const now = { settings: model.get("settings"), runs: readRuns(model), dark: isDark() };
     const { n_epochs: nEpochs } = runner.settings;
     const scene = { ...now, ...runner.shown, history, config, order, epoch, nEpochs };
     say(cost, `${costOf(configOf(lab, now.settings))}.`);
@@ -180,7 +200,7 @@ function build(model, box, later, atEnd) {
 /** An error, if the settings cannot be: a kernel checks them too, a damaged page does not. */
 function checkSettings(model, lab) {
   const problem = firstProblem(lab, model.get("settings"));
-  if (problem) throw new Error(problem);
+  if (problem) throw new Error(`it holds a setting that cannot be. ${problem}`);
 }
 
 export default { render: (view) => live(view, TRAITS, build) };

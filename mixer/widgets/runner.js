@@ -77,7 +77,7 @@ export class Runner {
     if (kind === "started" || kind === "epoch") this.keep(this.now);
     if (kind === "epoch") this.model.set("history", (this.history = [...this.history, message.record]));
     if (kind === "end") this.result = { test_loss: message.test_loss, test_accuracy: message.test_accuracy };
-    if (kind === "failed") this.words = `Stopped: ${message.words}.`;
+    if (kind === "failed") Object.assign(this, { words: `Stopped: ${message.words}.`, now: this.snapshots.at(-1) });
     if (kind === "pause" || kind === "failed") this.rest();
     if (this.isLive) this.epoch = this.now?.epoch ?? 0;
     this.changed();

@@ -13,18 +13,33 @@ import torch
 from hypothesis import settings
 
 from _extensions.chromium import PAYLOAD, Tab, evaluate_within, write_page
-from mixer import shipped_weights
-from mixer.widgets import ConvolutionTwin, MixerFlow, PatchExplorer, ReachExplorer, TokenMixingExplorer
+from mixer import Split, shipped_weights
+from mixer.data import DataSet
+from mixer.widgets import ConvolutionTwin, MixerFlow, PatchExplorer, ReachExplorer, TokenMixingExplorer, TrainingLab
 
 IS_LONG = settings.get_current_profile_name() == "long"
 
 IMAGES = torch.arange(3 * 64, dtype=torch.uint8).reshape(3, 1, 8, 8)
+
+
+def lab() -> TrainingLab:
+    """A laboratory that trains in a moment, and has kept a run."""
+    split = Split(IMAGES, torch.tensor([0, 1, 1]))
+    data = DataSet("stripes", split, split, split, ["first", "others"], [0.5], [0.25], (1, 8, 8))
+    figure = TrainingLab(data, n_layers=2, n_channel=4, n_hidden=3, n_epochs=2)
+    numbers = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "seconds"]
+    history = [{"epoch": epoch, "images_per_second": 99, **dict.fromkeys(numbers, 0.5)} for epoch in (1, 2)]
+    figure.runs = [{"settings": figure.settings, "history": history, "test_loss": 0.5, "test_accuracy": 0.5}]
+    return figure
+
+
 FIGURES = {
     "PatchExplorer": lambda: PatchExplorer(IMAGES[0], 2),
     "TokenMixingExplorer": lambda: TokenMixingExplorer(shipped_weights("digits-1"), IMAGES, n_steps=2),
     "MixerFlow": lambda: MixerFlow(shipped_weights("digits-1"), IMAGES, [1, 2, 3]),
     "ConvolutionTwin": lambda: ConvolutionTwin(shipped_weights("digits-1"), IMAGES),
     "ReachExplorer": ReachExplorer,
+    "TrainingLab": lab,
 }
 WRONG = [-1, 0, 0.5, 1e-9, 1e4, 1e8, 1e15, 1e308, None, "word", True, []]  # in the place of a size or a choice
 ODD = [*WRONG, 2, "", [1, [2]], {}, {"base64": "AA"}, {"base64": "%"}]
@@ -34,6 +49,7 @@ LIMIT = 5  # seconds; a figure takes some 0.05
 # The module, imported once, as m; and the rendering of a state with it, as host.js does.
 IMPORT = """async () => {
   const { module } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
+  window.Worker = class { postMessage() {} terminate() {} }; // what is trained is not looked at here
   window.m = (await import(URL.createObjectURL(new Blob([module], { type: "text/javascript" })))).default;
 }"""
 RENDER = """async (stored) => {
@@ -42,9 +58,14 @@ RENDER = """async (stored) => {
   const set = (name, value) => (state[name] = value);
   const el = document.createElement("div");
   document.body.replaceChildren(el);
-  await m.render({ model: { get: (name) => state[name], set, on() {}, off() {}, save_changes() {} }, el });
+  window.end?.();
+  window.end = await m.render({ model: { get: (name) => state[name], set, on() {}, off() {}, save_changes() {} }, el });
   const said = [...el.querySelectorAll("[role=alert]")].map((p) => p.textContent);
   return [el.querySelectorAll("canvas, svg").length, ...said];
+}"""
+TRAINED = """() => {
+  const { innerText } = document.querySelector(".mixer-figure");
+  return innerText.includes("Finished: ") || innerText.includes("Stopped: ");
 }"""
 TOGETHER = [  # damage in several places, that agree: the products of the sizes are right
     ("PatchExplorer", {"shape": [1e8, 1e8, 0], "image": {"base64": ""}}, "its image is damaged or incomplete"),
@@ -74,6 +95,14 @@ TOGETHER = [  # damage in several places, that agree: the products of the sizes 
     ("ConvolutionTwin", {"grid": [1e8, 1.6e-7]}, "its sizes are damaged or incomplete"),
     ("ConvolutionTwin", {"grid": [-4, -4]}, "its sizes are damaged or incomplete"),
     ("ConvolutionTwin", {"counts.n_added": 1e8, "n_added": 1e7}, "its sizes are damaged or incomplete"),
+    ("TrainingLab", {"shape": [1e8, 1e8, 0], "images": {"base64": ""}}, "its images are damaged or incomplete"),
+    ("TrainingLab", {"shape": [-8, -8, 1]}, "its images are damaged or incomplete"),
+    ("TrainingLab", {"counts": [0, 0, 9]}, "its images are damaged or incomplete"),
+    ("TrainingLab", {"patch_sizes": [1.6], "settings.patch_size": 1.6}, "its images are damaged or incomplete"),
+    ("TrainingLab", {"limits.n_layers": 1e8, "settings.n_layers": 1e8}, "its limits are damaged or incomplete"),
+    ("TrainingLab", {"limits.n_hidden": 2**30, "settings.n_hidden": 2**30}, "its limits are damaged or incomplete"),
+    ("TrainingLab", {"limits.n_train": 4, "settings.n_train": 4}, "its limits are damaged or incomplete"),
+    ("TrainingLab", {"runs.0.history.0.epoch": 1e308, "runs.0.history.1.epoch": 1e308}, "its kept runs are damaged"),
 ]
 
 
@@ -161,5 +190,8 @@ def test_any_damaged_state_is_shown_or_named_in_a_sentence(browser, tmp_path, ki
         page = tab.open(path)
         said = page.locator("[role=alert]").all_inner_texts()
         assert (len(said) == 1 and "\n" not in said[0]) or page.locator(".mx canvas, .mx svg").count(), seed
+        if kind == "TrainingLab" and not said:
+            page.get_by_role("button", name="Train", exact=True).click()
+            page.wait_for_function(TRAINED, timeout=1000 * LIMIT)
         assert tab.problems == [], seed
     tab.page.close()

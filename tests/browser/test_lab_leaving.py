@@ -1,4 +1,4 @@
-"""A laboratory that trains in the background, behind another page, taken away from its page, and beside another one."""
+"""A laboratory that trains in the background, behind another page, taken away from its page, and without a worker."""
 
 import json
 import time
@@ -161,26 +161,6 @@ def test_a_figure_that_is_taken_away_stops_and_comes_back_whole(tab, tmp_path, d
     assert page.evaluate("figure.model.get('step')") == step
     page.get_by_role("button", name="Train", exact=True).click()
     page.wait_for_function("figure.model.get('running') && figure.model.get('history').length > 0")
-
-
-@PLACES
-def test_two_labs_that_train_at_once_are_each_as_if_alone(browser, tmp_path, digits, script):
-    labs = [TrainingLab(digits, n_epochs=4, seed=seed, **SMALL) for seed in (1, 2)]
-    model = "document.querySelectorAll('.mixer-figure')[%d].model"
-    found = []
-    for figures in (labs, labs[:1], labs[1:]):
-        tab = Tab(browser)
-        tab.page.add_init_script(script)
-        page = tab.open(write_page(tmp_path / "page.html", *figures))
-        for button in page.get_by_role("button", name="Train", exact=True).all():
-            button.click()
-        for i in range(len(figures)):
-            page.wait_for_function((FINISHED % 4).replace(MODEL, model % i))
-            found.append(page.evaluate(WEIGHTS.replace(MODEL, model % i)))
-        assert tab.problems == []
-        page.close()
-    assert found[:2] == found[2:]
-    assert found[0] != found[1]
 
 
 def test_a_page_that_forbids_workers_trains_on_its_own_thread(browser, tmp_path, digits):
