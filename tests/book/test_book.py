@@ -95,7 +95,7 @@ def test_a_page_prints_whole(browser, book, tmp_path):
     page.pdf(path=tmp_path / "page.pdf", format="A4")
     printed = letters("".join(sheet.extract_text() for sheet in PdfReader(tmp_path / "page.pdf").pages))
     assert letters(NO_SCRIPTS) in printed
-    assert letters(page.locator(".mx label").first.inner_text()) not in printed
+    assert letters(page.locator(".mx-explorer label").first.inner_text()) not in printed
     for words in page.locator(".bd-article pre").all_inner_texts():
         assert letters(words) in printed, words
     page.emulate_media(media="print")
