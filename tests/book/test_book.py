@@ -53,7 +53,8 @@ def test_the_introduction_holds_the_mixer_itself(book, toc, pages_with):
 FOCUS = """() => {
   const { activeElement: element } = document;
   return [!!element.closest(".prev-next-footer, footer"), !!element.closest(".mx:not(.mx-lab)"),
-    element.type ?? element.role, element.ariaPressed === "true", element.ariaLabel ?? element.labels?.[0]?.textContent ?? element.textContent];
+    element.type ?? element.role, element.ariaPressed === "true",
+    element.ariaLabel ?? element.labels?.[0]?.textContent ?? element.textContent];
 }"""
 KEYS = {"range": "ArrowLeft ArrowLeft ArrowRight", "select-one": "ArrowUp ArrowDown ArrowDown", "radio": "ArrowRight",
         "checkbox": "Space", "group": "ArrowRight ArrowDown", "application": "Space ArrowRight"}  # fmt: skip
