@@ -48,7 +48,7 @@ function makeChart(words, quantity, highOf, pick) {
     say(heading, `${words}${text}`);
     describe(box, `${words} by epoch, from 0 to ${show(high)}${text}.`);
   };
-  const show = quantity === "accuracy" ? percent : (loss) => loss.toFixed(3);
+  const show = quantity === "accuracy" ? percent : (loss) => (loss < 1e4 ? loss.toFixed(3) : loss.toExponential(1));
   return { el: panel("mx-wide", heading, box), draw };
 }
 

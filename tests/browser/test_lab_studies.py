@@ -172,9 +172,13 @@ def test_influence_follows_the_token_the_image_and_the_moment(tab, tmp_path, dig
 def kept(accuracies, **changes):
     """Runs that a kernel could set, one for each accuracy, with the seeds 1, 2, …"""
     settings = TrainingLab(load_data("digits"), **changes).settings
-    record = {"epoch": 20, "train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": 1.0}
+    numbers = {"train_loss": 1.0, "train_accuracy": 0.5, "validation_loss": 1.0}
+
+    def history(accuracy):
+        return [{"epoch": epoch, **numbers, "validation_accuracy": accuracy} for epoch in range(1, 21)]
+
     return [
-        dict(settings=settings | {"seed": seed}, history=[record | {"validation_accuracy": accuracy}] * 20)
+        dict(settings=settings | {"seed": seed}, history=history(accuracy))
         for seed, accuracy in enumerate(accuracies, start=1)
     ]
 
