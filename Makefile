@@ -66,8 +66,8 @@ lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo  # which rooms of the package know which: pyproject.toml
-	$(BIN)/oxlint mixer/widgets
-	$(BIN)/oxfmt --check mixer/widgets
+	$(BIN)/oxlint mixer/widgets book/_static
+	$(BIN)/oxfmt --check mixer/widgets book/_static/*.js
 
 linkcheck: .venv/.installed  # every address in the book, over the network; the report stays apart from the pages
 	$(BIN)/jupyter-book build . --builder linkcheck; found=$$?; mv _build/html/output.* _build; exit $$found

@@ -1,10 +1,13 @@
-"""Sphinx extension: changes to finished pages, for fewer requests and for screen readers."""
+"""Sphinx extension: changes to finished pages, for fewer requests, for screen readers and for the reader's answers."""
 
+import html as markup
+import json
 import re
 from pathlib import Path
 
 from sphinx.application import Sphinx
 
+QUESTION = re.compile(r'<details class="predict"|<div class="answer"')
 SIGNATURE = re.compile(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>")  # one argument a line
 
 
@@ -26,13 +29,22 @@ def with_plain_roles(html: str) -> str:
     return SIGNATURE.sub(lines, html).replace('role="doc-biblioentry"', 'role="listitem"')
 
 
+def with_totals(html: str, totals: dict[str, int]) -> str:
+    """The introduction says how many of each chapter's questions were answered: _static/questions.js."""
+    return html.replace(
+        '<div class="progress">', f'<div class="progress" data-totals="{markup.escape(json.dumps(totals))}">'
+    )
+
+
 def finish(app: Sphinx, error: Exception | None) -> None:
     """Rewrite the pages that are not yet as they should be."""
     if error or app.builder.format != "html":
         return
-    for page in Path(app.outdir).rglob("*.html"):
-        html = page.read_text(encoding="utf-8")
-        finished = with_plain_roles(without_font_preloads(html))
+    pages = {page: page.read_text(encoding="utf-8") for page in sorted(Path(app.outdir).rglob("*.html"))}
+    counts = {page.stem: len(QUESTION.findall(html)) for page, html in pages.items()}
+    totals = {name: count for name, count in counts.items() if count}
+    for page, html in pages.items():
+        finished = with_totals(with_plain_roles(without_font_preloads(html)), totals)
         if finished != html:
             page.write_text(finished, encoding="utf-8")
 
