@@ -1,6 +1,6 @@
 // CostExplorer: where the parameters and the multiply-adds of a Mixer lie, as its sizes change.
 
-import { COST_TRAITS, patchSizesOf, readScene, readSettings, totalOf, withImage } from "./counting.js";
+import { COST_TRAITS, nearestPatch, patchSizesOf, readScene, readSettings, totalOf } from "./counting.js";
 import {
   button,
   choice,
@@ -94,14 +94,17 @@ function makeControls(model, settings) {
   const names = [...settings.keys()].map((name) => [name, name]);
   const setting = choice("Start from", names, { change: start });
   const norm = choice("LayerNorm", NORM_WORDS, { change: (kind) => resize({ ...model.get("sizes"), norm: kind }) });
-  const sliders = Object.keys(LABELS).map((name) =>
-    sizeSlider(name, settings, (value) => {
-      const sizes = model.get("sizes");
-      resize(name === "image_size" ? withImage(sizes, value) : { ...sizes, [name]: value });
-    }),
-  );
+  let [wanted, fitted] = []; // the patch size that was chosen last, and sizes in which it gave way to the image's
+  const change = (name, value) => {
+    const sizes = { ...model.get("sizes"), [name]: value };
+    if (name === "image_size") sizes.patch_size = nearestPatch(value, wanted);
+    if (name === "image_size") fitted = sizes;
+    resize(sizes);
+  };
+  const sliders = Object.keys(LABELS).map((name) => sizeSlider(name, settings, (value) => change(name, value)));
   const back = button("", () => resize({ ...settings.get(model.get("setting")) }));
   function draw({ sizes, setting: chosen }) {
+    if (sizes !== fitted) wanted = sizes.patch_size;
     setting.set(chosen);
     norm.set(sizes.norm);
     for (const each of sliders) each.draw(sizes);

@@ -45,12 +45,9 @@ export const totalOf = (counts) => Object.values(counts).reduce((sum, n) => sum 
 export const patchSizesOf = (side) =>
   Array.from({ length: side }, (_, i) => i + 1).filter((P) => side % P === 0 && (side / P) ** 2 <= MOST_TOKENS);
 
-/** Sizes with another image, and the patch size that divides it and is nearest. */
-export function withImage(sizes, side) {
-  const far = (P) => Math.abs(P - sizes.patch_size);
-  const nearest = patchSizesOf(side).reduce((best, P) => (far(P) < far(best) ? P : best));
-  return { ...sizes, image_size: side, patch_size: nearest };
-}
+/** The patch size of an image that is nearest to a wanted one. */
+export const nearestPatch = (side, wanted) =>
+  patchSizesOf(side).reduce((best, P) => (Math.abs(P - wanted) < Math.abs(best - wanted) ? P : best));
 
 /** Whether sizes are those of a Mixer, and not too large to be counted exactly. */
 function areMixers(sizes) {
