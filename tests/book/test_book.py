@@ -17,7 +17,8 @@ from mixer.widgets.figure import NO_SCRIPTS
 
 ROOT = Path(__file__).parents[2]
 
-KINDS = ("PatchExplorer", "TokenMixingExplorer", "MixerFlow", "ConvolutionTwin", "ReachExplorer")
+KINDS = ("PatchExplorer", "FilterExplorer", "TokenMixingExplorer", "ReachExplorer", "MixerFlow", "CostExplorer")
+KINDS += ("ConvolutionTwin",)
 
 
 def test_the_search_finds_a_word(browser, home):
