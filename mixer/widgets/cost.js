@@ -197,7 +197,8 @@ function sumsInWords({ setting, now, before }) {
     totalOf(now[kind]),
     totalOf(before[kind]),
   ]);
-  const compared = ([n, first]) => (n === first ? `as ${setting}` : `${times(n / first)} times those of ${setting}`);
+  const compared = ([n, first]) =>
+    n === first ? `as many as for ${setting}` : `${times(n / first)} times those for ${setting}`;
   const sums = `${counted(now.nTokens)} tokens. ${counted(parameters[0])} parameters, ${compared(parameters)}; `;
   const { core, linear } = now.attention;
   const [alone, all] = [core, core + linear].map((n) => times(n / now.multiplyAdds.token_mixing));
@@ -210,6 +211,7 @@ function build(model, box) {
   const controls = makeControls(model, settings);
   const pairs = [makePair("Parameters", "parameters"), makePair("Multiply-adds of one image", "multiplyAdds")];
   const [mixings, table, facts] = [makeMixings(), makeTable(), statusLine()];
+  box.classList.add("mx-cost");
   box.append(controls.el, facts, row(...pairs.map(({ el }) => el)), row(mixings.el, table.el), note(HINT));
 
   return () => {

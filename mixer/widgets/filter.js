@@ -85,6 +85,9 @@ function makePad(choose, keys) {
   return { el, canvas, frameAt };
 }
 
+/** A panel that has another one beside it, on a narrow page too. */
+const half = (...parts) => h("div", { style: "flex: 1 1 8rem; max-width: 22rem; align-self: flex-end" }, ...parts);
+
 /** The image, with the frame of the patch. */
 function makeImage(model, { shape, H, W, P, image }, move) {
   const at = (share, side) => (model.get("stride") === 1 ? Math.round(share * side - P / 2) : Math.floor(share * side));
@@ -102,7 +105,7 @@ function makeImage(model, { shape, H, W, P, image }, move) {
     pad.frameAt(x / W, y / H, P / W, P / H);
     describe(pad.canvas, `The image, ${H} by ${W} pixels; the patch from row ${y}, column ${x} on is framed.`);
   }
-  return { el: panel("mx-wide", title(`Image: ${H} × ${W} pixels, patch ${P} × ${P}`), pad.el), draw };
+  return { el: half(title(`Image: ${H} × ${W} pixels, patch ${P} × ${P}`), pad.el), draw };
 }
 
 /** The map of the numbers at all places, with the chosen one framed. */
@@ -116,11 +119,11 @@ function makeChannelMap(model, { H, W, P, names }, move) {
   function draw({ filter, y, x, stride, rows, columns }, { numbers, limit }) {
     drawMap(pad.canvas, numbers, rows, columns, limit);
     pad.frameAt(x / stride / columns, y / stride / rows, 1 / columns, 1 / rows);
-    say(heading, `Map: ${rows} × ${columns} numbers, one for each ${stride === P ? "patch" : "pixel where it fits"}`);
+    say(heading, `Map: ${rows} × ${columns}, one number a ${stride === P ? "patch" : "pixel"}`);
     const words = `What the filter ${names[filter]} gives at ${rows} by ${columns} places, from`;
     describe(pad.canvas, `${words} ${shown(Math.min(...numbers))} to ${shown(Math.max(...numbers))}.`);
   }
-  return { el: panel("mx-wide", heading, pad.el), draw };
+  return { el: half(heading, pad.el), draw };
 }
 
 /** Pixels times weights, colour by colour, with the sum of the products of each; above them patch and filter in colour. */
@@ -202,6 +205,7 @@ function build(model, box) {
   ];
   const [image, channelMap] = [makeImage(model, source, move), makeChannelMap(model, source, move)];
   const facts = statusLine();
+  box.classList.add("mx-filter");
   box.append(filters.el, row(image.el, channelMap.el), controls.el, facts, row(products.el), note(HINT));
 
   return () => {

@@ -107,7 +107,7 @@ def test_the_table_shows_the_counts_and_their_sums(page, name):
     assert shown["sum"] == [MLPMixer(**SETTINGS[name]).n_parameters, sum(right["multiplyAdds"].values())]
     assert shown["attention: core"] == [None, right["attention"]["core"]]
     assert shown["attention: linear layers"] == [None, right["attention"]["linear"]]
-    assert f"{shown['sum'][0]:,} parameters, as {name}; " in facts(page)
+    assert f"{shown['sum'][0]:,} parameters, as many as for {name}; " in facts(page)
 
 
 def test_the_bars_are_as_long_as_the_counts(page):

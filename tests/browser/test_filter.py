@@ -92,11 +92,11 @@ def test_python_gives_the_number_that_the_page_shows(page, figure):
 def test_a_switch_to_every_pixel_keeps_the_place_and_back(page):
     assert "Token 7, the patch in row 1, column 2 of the grid: 48 products" in facts(page)
     before = facts(page).split("48 products")[1]
-    assert "Map: 3 × 5 numbers, one for each patch" in page.locator(".mx").inner_text()
+    assert "Map: 3 × 5, one number a patch" in page.locator(".mx").inner_text()
     page.get_by_label("Every pixel").check()
     settle(page)
     assert "Pixel row 4, column 8: 48 products" + before + " It is also the number of token 7." == facts(page)
-    assert "Map: 9 × 17 numbers, one for each pixel where it fits" in page.locator(".mx").inner_text()
+    assert "Map: 9 × 17, one number a pixel" in page.locator(".mx").inner_text()
     page.get_by_role("slider", name="Row").press("ArrowRight")
     settle(page)
     assert facts(page).startswith("Pixel row 5, column 8: ") and facts(page).endswith("It is the number of no token.")
