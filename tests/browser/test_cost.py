@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from _extensions.chromium import settle, write_page
 from mixer import MLPMixer
 from mixer.widgets import CostExplorer
+from mixer.widgets.cost import costs
 
 SMALL = dict(n_layers=2, n_channel=20, n_hidden=64, n_output=10)
 SETTINGS = {
@@ -84,6 +85,7 @@ def test_every_count_is_that_of_a_model(page):
     sizes += [own | {"norm": norm, "patch_size": 1} for own in sizes[:3] for norm in ("channels", "tokens_channels")]
     for own, got in zip(sizes, page.evaluate(COUNTED, sizes), strict=True):
         assert got == counted(own), own
+        assert costs(own) == (got["parameters"], got["multiplyAdds"])  # by which the still picture is drawn
         figures[0].sizes = own
         assert figures[0].n_parameters == sum(got["parameters"].values())
         assert figures[0].n_multiply_adds == sum(got["multiplyAdds"].values())

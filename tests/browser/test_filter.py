@@ -103,6 +103,8 @@ def test_a_switch_to_every_pixel_keeps_the_place_and_back(page):
     page.get_by_label("Every pixel").uncheck()
     settle(page)
     assert "Token 7, the patch in row 1, column 2" in facts(page)
+    state = "['stride', 'row', 'column'].map((name) => document.querySelector('.mixer-figure').model.get(name))"
+    assert page.evaluate(state) == [4, 4, 8]  # what a kernel would be told
 
 
 def test_the_arrow_keys_move_the_frame_by_the_stride_and_not_beyond_the_image(page):
