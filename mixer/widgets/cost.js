@@ -35,8 +35,8 @@ const STOPS = {
   n_hidden_channel: [16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 5120, 8192],
 };
 const NORM_WORDS = [
-  ["channels", "over channels"],
   ["tokens_channels", "over tokens and channels"],
+  ["channels", "over channels"],
 ];
 const INKS = {
   light: {
