@@ -73,10 +73,11 @@ def test_the_introduction_holds_the_mixer_itself(book, toc, pages_with):
 FOCUS = """(figure) => {
   const { activeElement: element } = document;
   return [!!element.closest(".prev-next-footer, footer"), !!element.closest(figure),
-    element.type ?? element.role, element.ariaPressed === "true",
+    (element.type ?? element.role) + (element.type === "range" && element.value === element.max ? " at its end" : ""),
+    element.ariaPressed === "true",
     element.ariaLabel ?? element.labels?.[0]?.textContent ?? element.textContent];
 }"""
-KEYS = {"range": "ArrowLeft ArrowLeft ArrowRight", "select-one": "ArrowUp ArrowDown ArrowDown", "radio": "ArrowRight",
+KEYS = {"range": "ArrowRight", "range at its end": "ArrowLeft", "select-one": "ArrowUp ArrowDown ArrowDown", "radio": "ArrowRight",
         "checkbox": "Space", "group": "ArrowRight ArrowDown", "application": "Space ArrowRight"}  # fmt: skip
 
 
