@@ -77,8 +77,9 @@ FOCUS = """(figure) => {
     element.ariaPressed === "true",
     element.ariaLabel ?? element.labels?.[0]?.textContent ?? element.textContent];
 }"""
-KEYS = {"range": "ArrowRight", "range at its end": "ArrowLeft", "select-one": "ArrowUp ArrowDown ArrowDown", "radio": "ArrowRight",
-        "checkbox": "Space", "group": "ArrowRight ArrowDown", "application": "Space ArrowRight"}  # fmt: skip
+KEYS = {"range": "ArrowRight", "range at its end": "ArrowLeft", "select-one": "ArrowUp ArrowDown ArrowDown",
+        "radio": "ArrowRight", "checkbox": "Space", "group": "ArrowRight ArrowDown",
+        "application": "Space ArrowRight"}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
