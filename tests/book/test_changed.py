@@ -64,6 +64,13 @@ CHANGES = {  # chapter → (what stands in its code, what a reader writes instea
     "10_official": [
         ("n_layers, n_channel, P, n_classes = 2, 64, 16, 10", "n_layers, n_channel, P, n_classes = 3, 32, 32, 7")
     ],
+    "11_unit_to_answer": [
+        ("n_images = 100", "n_images = 60"),
+        ("for seed in (1, 2, 3)]", "for seed in (2, 3)]"),
+        ("example = 8", "example = 3"),
+        ("n_train = 400", "n_train = 250"),
+        ("n_gone = 3", "n_gone = 2"),
+    ],
 }
 
 
