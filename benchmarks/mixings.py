@@ -20,10 +20,10 @@ from mixer.pretrained import WEIGHTS
 from mixer.training import choose_recipe
 
 RECORD = WEIGHTS / "mixings.json"
-SEEDS, N_TRAIN = (1, 2, 3), 5_000
-CHANGES = dict(n_epochs=3, batch_size=50, lr=3e-3, warm_up=0.1)  # of the recipe "seed"
-SIZES = dict(n_layers=2, n_channel=32, n_hidden=64, n_output=10, image_size=32, patch_size=4, n_image_channel=3)
-N_RANK, N_HEAD = 8, 64  # hidden units of low rank; numbers in a query, so that attention is as large as the MLP
+SEEDS, N_TRAIN = (1, 2, 3), 10_000
+CHANGES = dict(n_epochs=2, batch_size=100, lr=3e-3, warm_up=0.1)  # of the recipe "seed"
+SIZES = dict(n_layers=2, n_channel=32, n_hidden=64, n_output=10, image_size=32, patch_size=8, n_image_channel=3)
+N_RANK, N_HEAD = 4, 16  # hidden units of low rank; numbers in a query, so that attention is as large as the MLP
 
 
 class Gated(TokenMixing):
@@ -64,7 +64,7 @@ class PlacedAttention(Attention):
 
     def __init__(self, n_tokens, n_channel, *args, **options):
         super().__init__(n_tokens, n_channel, *args, **options)
-        self.places = nn.Parameter(torch.randn(n_tokens, n_channel))
+        self.places = nn.Parameter(0.6 * torch.randn(n_tokens, n_channel))
 
     def update(self, x: Tensor) -> Tensor:
         return super().update(x + self.places)

@@ -64,6 +64,13 @@ CHANGES = {  # chapter → (what stands in its code, what a reader writes instea
     "10_official": [
         ("n_layers, n_channel, P, n_classes = 2, 64, 16, 10", "n_layers, n_channel, P, n_classes = 3, 32, 32, 7")
     ],
+    "12_other_mixings": [
+        ("patch_size=2, n_layers=2, n_channel=32, n_hidden=64", "patch_size=4, n_layers=1, n_channel=24, n_hidden=20"),
+        ("n_epochs=4, batch_size=64", "n_epochs=1, batch_size=100"),
+        ("n_rank, d = 4, 16", "n_rank, d = 3, 10"),
+        ("n_steps, rate = 250", "n_steps, rate = 20"),
+        ("SEEDS = (1, 2, 3)", "SEEDS = (2, 3)"),
+    ],
 }
 
 
