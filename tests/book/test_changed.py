@@ -71,6 +71,13 @@ CHANGES = {  # chapter → (what stands in its code, what a reader writes instea
         ("n_train = 400", "n_train = 250"),
         ("n_gone = 3", "n_gone = 2"),
     ],
+    "12_other_mixings": [
+        ("patch_size=2, n_layers=2, n_channel=32, n_hidden=64", "patch_size=4, n_layers=1, n_channel=24, n_hidden=20"),
+        ("n_epochs=4, batch_size=64", "n_epochs=1, batch_size=100"),
+        ("n_rank, d = 4, 16", "n_rank, d = 3, 10"),
+        ("n_steps, rate = 250", "n_steps, rate = 20"),
+        ("SEEDS = (1, 2, 3)", "SEEDS = (2, 3)"),
+    ],
 }
 
 
