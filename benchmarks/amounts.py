@@ -1,0 +1,136 @@
+"""How much data a Mixer needs, beside a CNN and a linear layer, and what a Mixer for larger images starts from.
+
+`python benchmarks/amounts.py FOLDER` trains on MNIST and on the JPEG copy of CIFAR-10, which are FOLDER/MNIST and
+FOLDER/cifar10-jpeg, and writes mixer/weights/amounts.json, which chapter 13 draws. It takes about 20 minutes on one
+core. A run that stands there already is not repeated.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mixer import MLPMixer, Split, Trainer, evaluate, load_data, load_pretrained
+from mixer.cli.release import JPEG_COPY
+from mixer.convolution import SmallCNN
+from mixer.data import DataSet
+from mixer.devices import hardware
+from mixer.pretrained import WEIGHTS, enlarged
+from mixer.training import choose_recipe
+
+RECORD = WEIGHTS / "amounts.json"
+DATA = {"MNIST": "MNIST", "photographs": JPEG_COPY}
+SEEDS, AMOUNTS = (1, 2, 3), (100, 300, 1000, 3000, 10000)
+N_STEPS, RECIPE = 500, dict(batch_size=64, lr=3e-3, warm_up=0.1)
+N_LARGE_STEPS, LARGE_RECIPE, N_LARGE_TEST = 60, dict(batch_size=32, lr=1e-3, warm_up=0.1), 1000
+N_CHANNEL_CNN = {"MNIST": 9, "photographs": 10}  # about as many parameters as the Mixer
+LARGE, STARTS = "mnist-14x14", ("copies", "bilinear", "anew")
+
+
+def make(network: str, name: str, data: DataSet) -> nn.Module:
+    """A new network for the images of a data set."""
+    C_in, H, W = data.image_shape
+    if network == "CNN":
+        return SmallCNN(N_CHANNEL_CNN[name], n_output=10, n_image_channel=C_in)
+    if network == "linear layer":
+        return nn.Sequential(nn.Flatten(), nn.Linear(C_in * H * W, 10))
+    sizes = dict(n_layers=2, n_channel=32, n_hidden=64, patch_size=4, norm="channels")
+    return MLPMixer(**sizes, n_output=10, image_size=(H, W), n_image_channel=C_in)
+
+
+def learn(network: nn.Module, data: DataSet, n_steps: int, seed: int, **recipe) -> Trainer:
+    """Train for so many steps, or for the few more that make the last epoch whole; nothing is validated."""
+    n_epochs = max(1, -(-n_steps * recipe["batch_size"] // len(data.train)))
+    trainer = Trainer(network, data, choose_recipe("seed", n_epochs=n_epochs, **recipe), seed, "cpu", "fp32")
+    while not trainer.finished:
+        trainer.train_epoch()
+    return trainer
+
+
+def amount(data: DataSet, name: str, network: str, n_train: int, seed: int) -> dict:
+    """The accuracy of a network that learned from the first `n_train` images."""
+    torch.manual_seed(seed)
+    made = make(network, name, data)
+    trainer = learn(made, data.first(n_train), N_STEPS, seed, **RECIPE)
+    n_parameters = sum(p.numel() for p in made.parameters())
+    return dict(
+        n_parameters=n_parameters, n_steps=trainer.step, test_accuracy=evaluate(made, data, data.test)["accuracy"]
+    )
+
+
+def larger(data: DataSet, start: str, seed: int) -> dict:
+    """The accuracy on images twice as high and wide of a Mixer that starts so, at first and after few steps."""
+    small, _ = load_pretrained(LARGE)
+    torch.manual_seed(seed)
+    model = enlarged(small, 2, "bilinear" if start == "bilinear" else "nearest")
+    if start == "anew":
+        model = MLPMixer(**model.config)
+    before = evaluate(model, data, data.test)["accuracy"]
+    trainer = learn(model, data, N_LARGE_STEPS, seed, **LARGE_RECIPE)
+    after = evaluate(model, data, data.test)["accuracy"]
+    return dict(n_steps=trainer.step, accuracy_before=before, test_accuracy=after)
+
+
+def twice_as_large(split: Split, n: int) -> Split:
+    """The first `n` images of a split, twice as high and wide."""
+    images = F.interpolate(split.images[:n].float(), scale_factor=2, mode="bilinear")
+    return Split(images.round().byte(), split.labels[:n])
+
+
+def jobs() -> Iterator[dict]:
+    """What is to be run, each by its settings."""
+    for name in DATA:
+        for seed in SEEDS:
+            for n_train in AMOUNTS:
+                for network in ("Mixer", "CNN", "linear layer"):
+                    yield dict(data=name, network=network, n_train=n_train, seed=seed)
+        if name == "MNIST":
+            yield from (dict(data="MNIST, enlarged", start=start, seed=seed) for seed in SEEDS for start in STARTS)
+
+
+def main(folder: str) -> None:
+    torch.set_num_threads(1)
+
+    @cache
+    def load(name: str) -> DataSet:
+        if name == "photographs":
+            return load_data("folder", Path(folder) / "cifar10-jpeg")
+        data = load_data("mnist", Path(folder))
+        if name == "MNIST":
+            return data
+        n_train = N_LARGE_STEPS * LARGE_RECIPE["batch_size"]
+        splits = dict(train=twice_as_large(data.train, n_train), test=twice_as_large(data.test, N_LARGE_TEST))
+        splits["validation"] = twice_as_large(data.validation, 1)
+        return replace(data, image_shape=(1, 56, 56), **splits)
+
+    record = dict(
+        command="python benchmarks/amounts.py data",
+        data=DATA,
+        torch=torch.__version__,
+        recipe=dict(optimiser="adam", n_steps=N_STEPS, **RECIPE),
+        larger=dict(start=LARGE, n_steps=N_LARGE_STEPS, n_test=N_LARGE_TEST, **LARGE_RECIPE),
+        seeds=SEEDS,
+        hardware=hardware(torch.device("cpu"), torch.float32),
+        runs=json.loads(RECORD.read_text())["runs"] if RECORD.exists() else [],
+    )
+    for job in jobs():
+        if any(job.items() <= run.items() for run in record["runs"]):
+            continue
+        settings = {key: value for key, value in job.items() if key != "data"}
+        data = load(job["data"])
+        start = time.process_time()
+        found = larger(data, **settings) if "start" in job else amount(data, job["data"], **settings)
+        record["runs"].append({**job, **found, "seconds": round(time.process_time() - start, 1)})
+        RECORD.write_text(json.dumps(record, indent=1) + "\n")
+        print(record["runs"][-1], flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
