@@ -32,6 +32,18 @@ def test_the_search_finds_a_word(browser, home):
     assert tab.problems == []
 
 
+def test_only_the_result_of_a_search_has_its_words_marked(browser, home):
+    tab = Tab(browser, home)
+    for chosen in ("#search-results li a", "nav.bd-links a"):
+        page = tab.open(f"{home}search.html?q=permutation")
+        page.locator("#search-results li a").first.wait_for()
+        page.locator(chosen, has_text="token-mixing MLP").first.click()
+        page.wait_for_url("**/03_token_mixing.html*")
+        page.wait_for_load_state()
+        assert (page.locator("span.highlighted").count() > 0) == chosen.startswith("#search")
+    page.close()
+
+
 @pytest.fixture(scope="session")
 def pages_with(pages, page_text):
     def make(kind):
