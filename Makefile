@@ -96,6 +96,7 @@ DATA ?= data
 weights: .venv/.installed  # train the shipped weights anew: hours; goes on where it was stopped. DATA is the data's folder
 	$(BIN)/python -m mixer.cli.release --data_dir $(DATA)
 	$(BIN)/python benchmarks/shuffles.py $(DATA)/cifar10-jpeg
+	$(BIN)/python benchmarks/amounts.py $(DATA)
 
 # The tests need two browsers: a Chromium, the system's or else Playwright's own, and a Firefox.
 APT = $(if $(shell id -u | grep -x 0),,sudo -n) apt-get -qq

@@ -102,9 +102,9 @@ def enlarged(model: MLPMixer, factor: int, mode: str = "nearest") -> MLPMixer:
         elif name.endswith("token_mixing.fc2.weight") or ("norm" in name and values.dim() == 2):
             weights[name] = resize(values)
     height, width = model.sizes.image_size
-    larger = MLPMixer(**{**model.config, "image_size": (K * height, K * width)})
+    larger = MLPMixer(**{**model.config, "image_size": (K * height, K * width)}).to(next(model.parameters()))
     larger.load_state_dict(weights)
-    return larger.to(next(model.parameters())).train(model.training)
+    return larger.train(model.training)
 
 
 def from_timm(weights: dict, gelu: str = "erf", n_output: int | None = None, image_size=None) -> MLPMixer:
