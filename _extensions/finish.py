@@ -32,7 +32,7 @@ def with_plain_roles(html: str) -> str:
 def with_totals(html: str, totals: dict[str, int]) -> str:
     """The introduction says how many of each chapter's questions were answered: _static/questions.js."""
     return html.replace(
-        '<div class="progress">', f'<div class="progress" data-totals="{markup.escape(json.dumps(totals))}">'
+        '<div class="reader-answers">', f'<div class="reader-answers" data-totals="{markup.escape(json.dumps(totals))}">'
     )
 
 

@@ -13,10 +13,15 @@ const PAGE =
     .pop()
     .replace(/\.html$/, "") || "index";
 let answers = {}; // page -> question -> what was said, or null where it was skipped
-try {
-  answers = Object(JSON.parse(localStorage.getItem(STORE)));
-} catch {
-  // A browser may keep nothing; then answers last as long as the page.
+read();
+
+/** Read what the browser keeps: another tab may have answered meanwhile. */
+function read() {
+  try {
+    answers = Object(JSON.parse(localStorage.getItem(STORE)));
+  } catch {
+    // A browser may keep nothing; then answers last as long as the page.
+  }
 }
 
 function make(tag, properties = {}, ...children) {
@@ -33,6 +38,7 @@ const button = (words, onclick) => make("button", { type: "button", onclick }, w
 const said = (question) => answers[PAGE]?.[question];
 
 function store(question, value) {
+  read();
   answers[PAGE] = { ...answers[PAGE], [question]: value };
   if (value === undefined) delete answers[PAGE][question];
   try {
@@ -62,8 +68,15 @@ function coveredBy(details) {
 function cover(output, details) {
   if (output.classList.contains("waits")) return;
   output.classList.add("waits");
-  const show = button("Predict first, or show the result", () => details.querySelector("summary").click());
-  output.append(make("div", { className: "waits-for" }, show));
+  const ask = button("To the question", () => details.closest(".question").querySelector("button, input").focus());
+  const show = button("Show the result", () => {
+    const top = output.getBoundingClientRect().top;
+    details.querySelector("summary").click(); // the answer unfolds above, and the result is to stay where it is
+    scrollBy({ top: output.getBoundingClientRect().top - top, behavior: "instant" });
+    output.tabIndex = -1;
+    output.focus({ preventScroll: true });
+  });
+  output.append(make("div", { className: "waits-for" }, ask, show));
 }
 
 function uncover(output) {
@@ -74,8 +87,8 @@ function uncover(output) {
 /** The control for a number: a bar from 0 to 100 for a share, else a box. */
 function numberControl(unit) {
   if (unit !== "%") return { el: make("input", { type: "number", step: "any", required: true }), words: [] };
-  const shown = make("output", {}, "50 %");
-  const el = make("input", { type: "range", min: 0, max: 100, value: 50 });
+  const shown = make("output", {}, "0 %");
+  const el = make("input", { type: "range", min: 0, max: 100, value: 0 });
   el.addEventListener("input", () => (shown.value = `${el.value} %`));
   return { el, words: [shown] };
 }
@@ -106,7 +119,7 @@ function numberForm(unit, label, say) {
 
 /** What one is told after an answer, or after a question was skipped. */
 function resultOf(value, { answer, unit }, isHidden) {
-  if (isHidden) return value === null ? "" : `You said: ${value}. Now try it.`;
+  if (isHidden) return value === null ? "Skipped. Now try it." : `You said: ${value}. Now try it.`;
   const right = `It is: ${answer}${unit ? ` ${unit}` : ""}.`;
   return value === null ? right : `You said: ${value}. ${right}`;
 }
@@ -196,15 +209,17 @@ function judge(text, exercise) {
 function makeExercise(box) {
   const [question] = box.previousElementSibling.textContent.match(/^Exercise [\d.]+/);
   const { formula, names } = box.dataset;
+  const [trial] = trialsOf(box.dataset);
+  const isPair = globalThis.evaluateFormula(formula, trial).length > 1;
   const input = make("input", { type: "text", spellcheck: false, autocapitalize: "off", autocomplete: "off" });
-  const what = formula.includes(",") ? "two formulas, with a comma between them," : "a formula";
+  const what = isPair ? "two formulas, with a comma between them," : "a formula";
   const label = make("label", {}, `${question}, answered here: ${what} of ${names.replaceAll(" ", ", ")} `, input);
   const status = make("p", { role: "status" });
   const form = make("form", { className: "question-controls" }, label, make("button", { type: "submit" }, "Check"));
   const check = () => (status.textContent = judge(input.value, box.dataset));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    store(question, input.value);
+    store(question, input.value.trim() ? input.value : undefined);
     check();
   });
   box.classList.add("question");
@@ -246,5 +261,5 @@ addEventListener("DOMContentLoaded", () => {
   document.querySelectorAll("details.predict").forEach(makePrediction);
   document.querySelectorAll("div.answer").forEach(makeExercise);
   document.querySelectorAll("div.tag_exercise").forEach(makeCode);
-  document.querySelectorAll("div.progress").forEach(showProgress);
+  document.querySelectorAll("div.reader-answers").forEach(showProgress);
 });

@@ -34,7 +34,7 @@ export function groupsOf(runs) {
 /** A group in words: what differs from the first, or of the first what it is. */
 function nameOf([run], [first]) {
   if (run === first) {
-    const names = ["n_layers", "token_mixing"];
+    const names = ["n_layers", "token_mixing", ...(run.settings.channel_mixing === "none" ? ["channel_mixing"] : [])];
     return names.map((name) => settingInWords(name, run.settings[name])).join(", ");
   }
   const [known, own] = [new Map(traitsOf(first)), new Map(traitsOf(run))];

@@ -126,6 +126,14 @@ function makeViews(model, lab, { runner, compare }, tell, later) {
   ];
 }
 
+/** What is said where the run that is shown has other settings than those chosen. */
+function differenceOf(shown, chosen) {
+  if (shown === chosen) return "";
+  const isSeedAlone = Object.keys(chosen).every((name) => name === "seed" || chosen[name] === shown?.[name]);
+  if (!isSeedAlone) return " The settings have changed: Train begins a new run.";
+  return ` This run has the seed ${shown.seed}; Train begins one with ${chosen.seed}.`;
+}
+
 /** Show a figure whose settings were just chosen by an address, with the focus on Train. */
 function arrive(box) {
   for (let part = box.closest("details"); part; part = part.parentElement.closest("details")) part.open = true;
@@ -158,7 +166,7 @@ function makeParts(model, lab, place, notice, later) {
     say(cost, `${costOf(configOf(lab, now.settings))}.`);
     for (const part of [settings, buttons, ...views]) part.draw(scene);
     const done = `Epoch ${epoch.toFixed(1)} of ${nEpochs}.`;
-    const differs = runner.settings === now.settings ? "" : " The settings have changed: Train begins a new run.";
+    const differs = differenceOf(runner.settings, now.settings);
     say(facts, `${notice.words || runner.words || done}${differs}`);
     if (model.get("running")) notice.words = "";
   };

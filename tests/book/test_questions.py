@@ -78,7 +78,7 @@ def test_every_prediction_waits_for_an_answer_and_uncovers_what_it_covers(page, 
 
 
 def test_a_result_is_hidden_until_one_answers_skips_or_opens_the_fold(page, book):
-    for act in ("Skip", "Predict first, or show the result", "fold"):
+    for act in ("Skip", "Show the result", "fold"):
         page.evaluate("localStorage.clear()")
         opened(page, book, "03_token_mixing")
         output = page.locator(WAITS).first
@@ -89,6 +89,8 @@ def test_a_result_is_hidden_until_one_answers_skips_or_opens_the_fold(page, book
         else:
             page.locator(f"{WAITS} button, details.predict[data-covers] ~ [role=group] button").get_by_text(act).click()
         page.wait_for_selector(WAITS, state="detached")
+        if act == "Show the result":  # it stays where it is, and the keyboard goes on from there
+            assert page.evaluate("document.activeElement.innerText").startswith("shuffled before and after")
         assert page.get_by_text("It is: No.", exact=True).is_visible()
         assert page.get_by_text("shuffled before and after: largest difference above 1").is_visible()
 
@@ -107,6 +109,22 @@ def test_answers_stay_and_the_introduction_counts_them(page, book):
     assert not page.get_by_text("You said: Neither").is_visible()
 
 
+def test_tabs_do_not_lose_each_others_answers(page, book):
+    opened(page, book, "04_channel_mixing")
+    page.evaluate("""localStorage.setItem('mlp-mixer-book: answers', '{"03_token_mixing":{"of another tab":"Yes"}}')""")
+    page.get_by_role("button", name="Neither", exact=True).click()
+    kept = json.loads(page.evaluate("localStorage.getItem('mlp-mixer-book: answers')"))
+    assert kept["03_token_mixing"] == {"of another tab": "Yes"}
+    assert list(kept["04_channel_mixing"].values()) == ["Neither"]
+
+
+def test_the_cover_leads_to_its_question_and_an_experiment_can_be_skipped(page, book):
+    opened(page, book, "03_token_mixing").get_by_role("button", name="To the question").click()
+    assert page.evaluate("document.activeElement.textContent") == "Yes"
+    opened(page, book, "lab").get_by_role("button", name="Skip").first.click()
+    assert page.get_by_text("Skipped. Now try it.").is_visible()
+
+
 def solution_of(name):
     """The solution of the chapter's first exercise, a function."""
     cells = nbformat.read(Path(__file__).parents[2] / "book" / f"{name}.ipynb", 4).cells
@@ -118,6 +136,7 @@ def solution_of(name):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_the_formula_of_an_exercise_is_that_of_its_solution(page, book, name):
+    """And the page asks for as many formulas as there are."""
     solution = solution_of(name)
     opened(page, book, name)
     (data,) = page.locator("div.answer").evaluate_all("(all) => all.map((box) => ({ ...box.dataset }))")
@@ -129,6 +148,8 @@ def test_the_formula_of_an_exercise_is_that_of_its_solution(page, book, name):
             right = [solution(*values.values(), norm) for norm in ("tokens_channels", "channels")]
         else:
             right = solution(*values.values())
+        words = page.locator("div.answer label").inner_text()
+        assert (": two formulas" in words) == (len(got) == 2) != (": a formula" in words)
         assert got == pytest.approx(list(right) if isinstance(right, (list, tuple)) else [right], rel=1e-12)
 
 
@@ -158,6 +179,8 @@ def test_a_formula_is_checked_in_the_page_and_bad_ones_get_a_sentence(page, book
         ("alert(1)", "“alert” is none of the names here: H, W, P."),
     ]:
         assert answered(page, wrong) == f"Not yet. {sentence}"
+    answered(page, " ")
+    assert page.evaluate("localStorage.getItem('mlp-mixer-book: answers')") == '{"01_patches":{}}'
     assert answered(page, "H, W") == "Not yet: one formula is asked for."
     assert answered(page, "1/0").startswith("Not yet: for H = 8")
 
