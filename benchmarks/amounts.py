@@ -1,4 +1,4 @@
-"""How much data a Mixer needs, beside a CNN and a linear layer, and what a Mixer for larger images starts from.
+"""How much data a Mixer needs, beside a CNN and a linear layer of the same images.
 
 `python benchmarks/amounts.py FOLDER` trains on MNIST and on the JPEG copy of CIFAR-10, which are FOLDER/MNIST and
 FOLDER/cifar10-jpeg, and writes mixer/weights/amounts.json, which chapter 13 draws. It takes about ten minutes on one
@@ -9,29 +9,25 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from mixer import MLPMixer, Split, Trainer, evaluate, load_data, load_pretrained
+from mixer import MLPMixer, Trainer, evaluate, load_data
 from mixer.cli.release import JPEG_COPY
 from mixer.convolution import SmallCNN
 from mixer.data import DataSet
 from mixer.devices import hardware
-from mixer.pretrained import WEIGHTS, enlarged
+from mixer.pretrained import WEIGHTS
 from mixer.training import choose_recipe
 
 RECORD = WEIGHTS / "amounts.json"
 DATA = {"MNIST": "MNIST", "photographs": JPEG_COPY}
 SEEDS, AMOUNTS = (1, 2, 3), {"MNIST": (100, 300, 1000, 3000, 10000), "photographs": (100, 1000, 10000)}
 N_STEPS, N_TEST, RECIPE = 400, 5000, dict(batch_size=32, lr=3e-3, warm_up=0.1)
-N_LARGE_STEPS, N_LARGE_TEST, LARGE_RECIPE = 40, 500, dict(batch_size=32, lr=1e-3, warm_up=0.1)
 N_CHANNEL_CNN = {"MNIST": 9, "photographs": 10}  # about as many parameters as the Mixer
-LARGE, STARTS = "mnist-14x14", ("copies", "anew")
 
 
 def make(network: str, name: str, data: DataSet) -> nn.Module:
@@ -73,24 +69,6 @@ def amount(data: DataSet, name: str, network: str, n_train: int, seed: int) -> d
     return dict(n_parameters=n_parameters, n_steps=trainer.step, test_accuracy=tested(made, data, N_TEST))
 
 
-def larger(data: DataSet, start: str, seed: int) -> dict:
-    """The accuracy on images twice as high and wide of a Mixer that starts so, at first and after few steps."""
-    small, _ = load_pretrained(LARGE)
-    torch.manual_seed(seed)
-    model = enlarged(small, 2)
-    if start == "anew":
-        model = MLPMixer(**model.config)
-    before = tested(model, data, N_LARGE_TEST)
-    trainer = learn(model, data, N_LARGE_STEPS, seed, **LARGE_RECIPE)
-    return dict(n_steps=trainer.step, accuracy_before=before, test_accuracy=tested(model, data, N_LARGE_TEST))
-
-
-def twice_as_large(split: Split, n: int) -> Split:
-    """The first `n` images of a split, twice as high and wide."""
-    images = F.interpolate(split.images[:n].float(), scale_factor=2, mode="bilinear")
-    return Split(images.round().byte(), split.labels[:n])
-
-
 def jobs() -> Iterator[dict]:
     """What is to be run, each by its settings."""
     for name, amounts in AMOUNTS.items():
@@ -98,8 +76,6 @@ def jobs() -> Iterator[dict]:
             for n_train in amounts:
                 for network in ("Mixer", "CNN", "linear layer"):
                     yield dict(data=name, network=network, n_train=n_train, seed=seed)
-    for seed in SEEDS:
-        yield from (dict(data="MNIST, enlarged", start=start, seed=seed) for start in STARTS)
 
 
 def main(folder: str) -> None:
@@ -109,20 +85,13 @@ def main(folder: str) -> None:
     def load(name: str) -> DataSet:
         if name == "photographs":
             return load_data("folder", Path(folder) / "cifar10-jpeg")
-        data = load_data("mnist", Path(folder))
-        if name == "MNIST":
-            return data
-        n_train = N_LARGE_STEPS * LARGE_RECIPE["batch_size"]
-        splits = dict(train=twice_as_large(data.train, n_train), test=twice_as_large(data.test, N_LARGE_TEST))
-        splits["validation"] = twice_as_large(data.validation, 1)
-        return replace(data, image_shape=(1, 56, 56), **splits)
+        return load_data("mnist", Path(folder))
 
     record = dict(
         command="python benchmarks/amounts.py data",
         data=DATA,
         torch=torch.__version__,
         recipe=dict(optimiser="adam", n_steps=N_STEPS, n_test=N_TEST, **RECIPE),
-        larger=dict(start=LARGE, n_steps=N_LARGE_STEPS, n_test=N_LARGE_TEST, **LARGE_RECIPE),
         seeds=SEEDS,
         hardware=hardware(torch.device("cpu"), torch.float32),
         runs=json.loads(RECORD.read_text())["runs"] if RECORD.exists() else [],
@@ -133,7 +102,7 @@ def main(folder: str) -> None:
         settings = {key: value for key, value in job.items() if key != "data"}
         data = load(job["data"])
         start = time.process_time()
-        found = larger(data, **settings) if "start" in job else amount(data, job["data"], **settings)
+        found = amount(data, job["data"], **settings)
         record["runs"].append({**job, **found, "seconds": round(time.process_time() - start, 1)})
         RECORD.write_text(json.dumps(record, indent=1) + "\n")
         print(record["runs"][-1], flush=True)
