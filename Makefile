@@ -12,7 +12,7 @@ PAGES := _config.yml _toc.yml $(wildcard _extensions/*.py book/*.ipynb book/*.md
 # A C compiler that pip installs, 410 MB: for the engine and its tests alone.
 ZIG := ziglang==0.17.1
 
-.PHONY: book engine compiler test test-fast environment test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights lock repository clean
+.PHONY: book engine compiler test test-fast environment test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights records lock repository clean
 
 book: _build/.built
 	@echo "The book is built. Open it in a browser:"
@@ -95,7 +95,10 @@ notebooks: .venv/.installed  # execute every chapter in place, before it is comm
 DATA ?= data
 weights: .venv/.installed  # train the shipped weights anew: hours; goes on where it was stopped. DATA is the data's folder
 	$(BIN)/python -m mixer.cli.release --data_dir $(DATA)
+
+records: .venv/.installed  # the stored runs of chapters 8, 12 and 13: hours if all are missing; go on where they were stopped
 	$(BIN)/python benchmarks/shuffles.py $(DATA)/cifar10-jpeg
+	$(BIN)/python benchmarks/mixings.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/amounts.py $(DATA)
 
 # The tests need two browsers: a Chromium, the system's or else Playwright's own, and a Firefox.

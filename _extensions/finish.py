@@ -31,9 +31,8 @@ def with_plain_roles(html: str) -> str:
 
 def with_totals(html: str, totals: dict[str, int]) -> str:
     """The introduction says how many of each chapter's questions were answered: _static/questions.js."""
-    return html.replace(
-        '<div class="reader-answers">', f'<div class="reader-answers" data-totals="{markup.escape(json.dumps(totals))}">'
-    )
+    marker, data = '<div class="reader-answers"', markup.escape(json.dumps(totals))
+    return html.replace(f"{marker}>", f'{marker} data-totals="{data}">')
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:

@@ -1,6 +1,7 @@
-// The chosen layer of MixerFlow at large: where the chosen token comes from, and the four tables of the layer.
+// The chosen layer of MixerFlow at large: where the chosen token comes from, its four tables, and what one unit adds.
 
 import { cellOn, describe } from "./canvas.js";
+import { makeCredit } from "./credit.js";
 import { influenceRamp, makeInfluenceMap } from "./influence.js";
 import { limitOf, numbersOf } from "./look.js";
 import { makeCells } from "./tableview.js";
@@ -58,7 +59,7 @@ function makeInfluence(model, look, { H, W, rows, columns, nTokens }) {
 
 const isOff = ({ mixing, layer }) => !mixing[layer];
 
-/** The chosen layer at large: where the chosen token comes from, and four tables. */
+/** The chosen layer at large: where the chosen token comes from, four tables, and one unit. */
 export function makeLayer(model, look, mixer) {
   const { config, nTokens: T, rows, columns } = mixer;
   const [C, U, V] = [config.n_channel, config.n_hidden_token, config.n_hidden_channel];
@@ -74,12 +75,14 @@ export function makeLayer(model, look, mixer) {
     "channel_mixing.hidden": makeTable(look, { name: "Channel mixing: hidden", ...ofChannel }),
     channel_mixing: makeTable(look, { name: "After channel mixing", ...stream }),
   };
+  const credit = makeCredit(look, mixer);
   const all = h("div", { class: "mx-tables" }, ...Object.values(tables).map(({ el }) => el));
   const heading = title();
   const draw = (scene) => {
     say(heading, `Inside layer ${scene.layer}${scene.mixing[scene.layer] ? "" : ", its token mixing off"}`);
     map.draw(scene);
+    credit.draw(scene);
     for (const name in tables) tables[name].draw(scene, `layers.${scene.layer}.${name}`);
   };
-  return { el: h("div", {}, heading, row(map.el, all)), draw };
+  return { el: h("div", {}, heading, row(map.el, all), credit.el), draw };
 }

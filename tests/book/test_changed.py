@@ -64,6 +64,20 @@ CHANGES = {  # chapter → (what stands in its code, what a reader writes instea
     "10_official": [
         ("n_layers, n_channel, P, n_classes = 2, 64, 16, 10", "n_layers, n_channel, P, n_classes = 3, 32, 32, 7")
     ],
+    "11_unit_to_answer": [
+        ("n_images = 100", "n_images = 60"),
+        ("for seed in (1, 2, 3)]", "for seed in (2, 3)]"),
+        ("example = 8", "example = 3"),
+        ("n_train = 400", "n_train = 250"),
+        ("n_gone = 3", "n_gone = 2"),
+    ],
+    "12_other_mixings": [
+        ("patch_size=2, n_layers=2, n_channel=32, n_hidden=64", "patch_size=4, n_layers=1, n_channel=24, n_hidden=20"),
+        ("n_epochs=4, batch_size=64", "n_epochs=1, batch_size=100"),
+        ("n_rank, d = 4, 16", "n_rank, d = 3, 10"),
+        ("n_steps, rate = 250", "n_steps, rate = 20"),
+        ("SEEDS = (1, 2, 3)", "SEEDS = (2, 3)"),
+    ],
     "13_data_and_damage": [
         ("SEEDS, N_STEPS, BATCH = (1, 2, 3), 120, 32", "SEEDS, N_STEPS, BATCH = (4, 5), 20, 50"),
         ("AMOUNTS = (40, 100, 250, 600, 1294)", "AMOUNTS = (30, 60, 200, 500, 1000)"),

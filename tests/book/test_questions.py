@@ -13,7 +13,7 @@ from _extensions.chromium import Tab
 
 CHAPTERS = [
     "01_patches", "02_per_patch_mlp", "03_token_mixing", "04_channel_mixing", "05_whole_mixer",
-    "06_training", "08_ablations", "09_convolution", "10_official",
+    "06_training", "08_ablations", "09_convolution", "10_official", "11_unit_to_answer",
 ]  # fmt: skip
 ALL = [*CHAPTERS, "07_learned", "lab"]
 WAITS = ".cell_output.waits"

@@ -19,7 +19,7 @@ ABOUT = dict(mean=[0.3], std=[0.25], class_names=["top", "second", HOSTILE])
 IMPORT = """async () => {
   const { module, state } = JSON.parse(document.querySelector("script[type='application/json']").textContent);
   const view = ({ base64 }) => new DataView(Uint8Array.from(atob(base64), (byte) => byte.charCodeAt(0)).buffer);
-  const text = `${module}export { bytes, colour, drawMap, Engine, fromHalves, tablesOf, tensorsOf, unpack };`;
+  const text = `${module}export { bytes, colour, creditOf, drawMap, Engine, fromHalves, tablesOf, tensorsOf, unpack };`;
   const m = await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
   const engine = await m.Engine.start(m.bytes(view(state.engine)));
   const copies = (tables) => Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, [...table]]));
@@ -176,6 +176,43 @@ def check_influence(js, model, expected):
         J = torch.autograd.functional.jacobian(lambda z, block=block: block.fc2(block.gelu(block.fc1(z))), normed)
         sizes = J.diagonal(dim1=0, dim2=2).abs().mean(dim=-1)  # [t, s]
         assert_close(js(code, [layer, model.n_tokens]), sizes, 1e-5)
+
+
+CREDIT = """([config, weights, data, image]) => {
+  const [tables] = read(config, weights, data, [image]);
+  const arrays = Object.fromEntries(Object.entries(tables).map(([name, table]) => [name, Float32Array.from(table)]));
+  const units = [...Array(config.n_hidden_token).keys()];
+  const of = (layer) => units.map((unit) => m.creditOf(config, (name) => weights[name], arrays, layer, unit));
+  return Array.from({ length: config.n_layers }, (_, layer) => of(layer));
+}"""
+
+
+def credit(model, results, layer):
+    """What each unit of token mixing adds to each logit, less the mean over the classes: [n_hidden, n_output]."""
+    end, head = results[f"layers.{len(model.layers) - 1}.channel_mixing"], model.output
+    axes = tuple(range(3 - len(head.norm.normalized_shape), 3))
+    sigma = (end.var(dim=axes, unbiased=False, keepdim=True) + head.norm.eps).sqrt()
+    hidden = results[f"layers.{layer}.token_mixing.hidden"][0].T  # [n_hidden, n_channel]
+    part = (
+        model.layers[layer].token_mixing.fc2.weight.T[:, :, None] * hidden[:, None]
+    )  # [n_hidden, n_tokens, n_channel]
+    part = (part - part.mean(dim=axes, keepdim=True)) / sigma * head.norm.weight
+    logits = part.mean(dim=1) @ head.linear.weight.T
+    return logits - logits.mean(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("norm", ["channels", "tokens_channels"])
+def test_what_a_unit_adds_is_what_torch_says(js, norm, small_model):
+    model = small_model(**SIZES["even"], norm=norm, n_layers=2)
+    C, H, W = model.image_shape
+    image = torch.arange(C * H * W, dtype=torch.uint8).view(1, C, H, W).mul(5)
+    data = dict(mean=[0.25] * C, std=[0.5] * C)
+    with torch.no_grad():
+        _, results = model.forward_intermediates(normalise(image, data["mean"], data["std"]))
+        expected = torch.stack([credit(model, results, layer) for layer in range(2)])
+    assert expected.abs().max() > 0.01
+    weights = plain(model.state_dict())
+    assert_close(js(CREDIT, [model.config, weights, data, image.flatten().tolist()]), expected, 1e-5)
 
 
 def test_as_many_layers_as_the_engine_takes(js, small_model):
@@ -677,11 +714,35 @@ def test_layer_and_token_are_chosen(page):
     assert "token 0 is mixed most" in status(page)
 
 
+def test_a_unit_is_chosen_and_its_numbers_are_those_of_torch(page, digits):
+    """Heading, numbers and sentence of the unit; a layer whose token mixing is off adds nothing."""
+    model, about = load_checkpoint(shipped_weights("digits-1"))
+    image = torch.tensor(ink(page), dtype=torch.uint8).view(1, 1, 8, 8)
+    with torch.no_grad():
+        _, results = model.forward_intermediates(normalise(image, about["mean"], about["std"]))
+    part = page.locator(".mx-credit")
+    slider = page.get_by_role("slider", name="Unit")
+    page.get_by_role("button", name="Look inside layer 2").click()
+    for key, unit in (("End", 63), ("ArrowLeft", 62), ("Home", 0)):
+        drawn = pictures(page)
+        slider.press(key)
+        settle(page)
+        expected = credit(model, results, 2)[unit].detach()
+        shown = part.locator("li span:last-child").all_inner_texts()
+        assert_close([float(number.replace("−", "-")) for number in shown], expected, 0.0051)
+        assert part.get_by_text(f"What unit {unit} of token mixing 2 adds", exact=False).is_visible()
+        assert f"Most to {expected.argmax()}," in part.inner_text()
+        assert sum(old != new for old, new in zip(drawn, pictures(page), strict=True)) == 2  # its two maps
+    put(page, "mixing", "[true, true, false]")
+    assert set(part.locator("li span:last-child").all_inner_texts()) == {"+0.00"}
+    assert "off in this layer" in part.inner_text()
+
+
 def test_every_picture_has_its_words(page):
     settle(page)
     seen = page.locator("canvas[role=img]:not([aria-hidden=true])")
     words = seen.evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))")
-    assert len(words) == 11
+    assert len(words) == 13
     assert all(len(word) > 20 for word in words)
     assert page.locator("canvas:not([role=img]):not([aria-hidden=true])").count() == 0
 

@@ -15,7 +15,16 @@ from hypothesis import settings
 from _extensions.chromium import PAYLOAD, Tab, evaluate_within, write_page
 from mixer import Split, shipped_weights
 from mixer.data import DataSet
-from mixer.widgets import ConvolutionTwin, MixerFlow, PatchExplorer, ReachExplorer, TokenMixingExplorer, TrainingLab
+from mixer.widgets import (
+    ConvolutionTwin,
+    CostExplorer,
+    FilterExplorer,
+    MixerFlow,
+    PatchExplorer,
+    ReachExplorer,
+    TokenMixingExplorer,
+    TrainingLab,
+)
 
 IS_LONG = settings.get_current_profile_name() == "long"
 
@@ -39,6 +48,8 @@ FIGURES = {
     "MixerFlow": lambda: MixerFlow(shipped_weights("digits-1"), IMAGES, [1, 2, 3]),
     "ConvolutionTwin": lambda: ConvolutionTwin(shipped_weights("digits-1"), IMAGES),
     "ReachExplorer": ReachExplorer,
+    "FilterExplorer": lambda: FilterExplorer(IMAGES[0], torch.eye(4), torch.ones(4), [0.5], [0.25]),
+    "CostExplorer": CostExplorer,
     "TrainingLab": lab,
 }
 WRONG = [-1, 0, 0.5, 1e-9, 1e4, 1e8, 1e15, 1e308, None, "word", True, []]  # in the place of a size or a choice
@@ -92,6 +103,18 @@ TOGETHER = [  # damage in several places, that agree: the products of the sizes 
     ("ReachExplorer", {"grid": [1e8, 1e-8]}, "its sizes are damaged or incomplete"),
     ("ReachExplorer", {"grid": [1e8, 1], "token": 1e7}, "its sizes are damaged or incomplete"),
     ("ReachExplorer", {"blocks": ["token"] * 7}, "its blocks are not known or too many"),
+    ("FilterExplorer", {"shape": [1, 1e8, 6.4e-7]}, "its sizes are damaged or incomplete"),
+    ("FilterExplorer", {"shape": [2, 4, 8], "mean": [0, 0], "std": [1, 1]}, "its sizes are damaged or incomplete"),
+    ("FilterExplorer", {"patch_size": 3, "weight": {"base64": ""}}, "its sizes are damaged or incomplete"),
+    ("FilterExplorer", {"patch_size": 1, "stride": 1}, "its numbers are damaged or incomplete"),
+    ("FilterExplorer", {"stride": 4, "row": 4}, "there is no stride 4"),
+    ("FilterExplorer", {"names": ["a"] * 33, "bias": {"base64": ""}}, "its filters are damaged or incomplete"),
+    ("FilterExplorer", {"std": [0]}, "its mean and std are damaged or incomplete"),
+    ("CostExplorer", {"sizes.image_size": 1e8, "sizes.patch_size": 1e8}, "its sizes are damaged or incomplete"),
+    ("CostExplorer", {"sizes.image_size": 1024, "sizes.patch_size": 1}, "its sizes are damaged or incomplete"),
+    ("CostExplorer", {"sizes.image_size": 8, "sizes.patch_size": 1.6}, "its sizes are damaged or incomplete"),
+    ("CostExplorer", {"setting": "another"}, "there is no setting another"),
+    ("CostExplorer", {"settings.0.1.n_channel": 1e9}, "its settings are damaged or incomplete"),
     ("ConvolutionTwin", {"grid": [1e8, 1.6e-7]}, "its sizes are damaged or incomplete"),
     ("ConvolutionTwin", {"grid": [-4, -4]}, "its sizes are damaged or incomplete"),
     ("ConvolutionTwin", {"counts.n_added": 1e8, "n_added": 1e7}, "its sizes are damaged or incomplete"),
