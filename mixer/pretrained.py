@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mixer import checkpoint
 from mixer.checkpoint import assembled
-from mixer.config import MixerConfig, check_positive, patch_grid
+from mixer.config import MixerConfig, check_mlps, check_positive, check_unchanged, patch_grid
 from mixer.model import MLPMixer
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -40,6 +41,7 @@ OFFICIAL_NAMES = {
 WRAPPERS = ("module", "_orig_mod", "model")  # parts of names, by DataParallel, torch.compile and many a training loop
 ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")  # of a training checkpoint; a running mean first
 HEAD = ("output.linear.weight", "output.linear.bias")
+RESIZINGS = ("nearest", "bilinear", "bicubic")
 MOST_ARRAYS, MOST_BYTES = 10_000, 2**26  # in an .npz file; more bytes only in a file of a fourth of them
 
 
@@ -63,6 +65,46 @@ def load_pretrained(name: str) -> tuple[MLPMixer, dict]:
         ValueError: no weights of this name are shipped.
     """
     return checkpoint.load(shipped(name))
+
+
+def enlarged(model: MLPMixer, factor: int, mode: str = "nearest") -> MLPMixer:
+    """The Mixer for images that are `factor` times as high and as wide, with patches of the same size.
+
+    Whatever belongs to a token is resized as a map on the patch grid: the input maps, which are divided by factor²
+    because a sum now has so many more terms, the output maps with their biases, and a LayerNorm over the whole table.
+    With "nearest" every number is copied, and a table whose tokens are all repeated gives the same logits as before.
+    The number of hidden units stays; the paper enlarges it as well (section 3, appendix C).
+
+    Args:
+        model: a Mixer whose tokens are mixed by MLPs.
+        factor: a whole number of at least 1.
+        mode: "nearest", "bilinear" or "bicubic", as in `torch.nn.functional.interpolate`.
+
+    Raises:
+        ValueError: the mode or the factor is not one of these, or the model was changed.
+    """
+    (K,) = check_positive(factor=factor)
+    if mode not in RESIZINGS:
+        raise ValueError(f"mode is {mode!r}; choose one of {', '.join(RESIZINGS)}")
+    check_mlps(model.sizes, "enlarged")
+    check_unchanged(model, MLPMixer)
+
+    def resize(columns: Tensor) -> Tensor:  # [n_tokens, n] → [n_tokens · factor², n]
+        maps = columns.T.unflatten(1, model.grid)[None]  # [1, n, rows, columns]
+        return F.interpolate(maps, scale_factor=K, mode=mode)[0].flatten(1).T
+
+    weights = dict(model.state_dict())
+    for name, values in weights.items():
+        if name.endswith("token_mixing.fc1.weight"):
+            weights[name] = resize(values.T).T / K**2  # [n_hidden_token, n_tokens · factor²]
+        elif name.endswith("token_mixing.fc2.bias"):
+            weights[name] = resize(values[:, None])[:, 0]
+        elif name.endswith("token_mixing.fc2.weight") or ("norm" in name and values.dim() == 2):
+            weights[name] = resize(values)
+    height, width = model.sizes.image_size
+    larger = MLPMixer(**{**model.config, "image_size": (K * height, K * width)}).to(next(model.parameters()))
+    larger.load_state_dict(weights)
+    return larger.train(model.training)
 
 
 def from_timm(weights: dict, gelu: str = "erf", n_output: int | None = None, image_size=None) -> MLPMixer:
