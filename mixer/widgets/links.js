@@ -23,6 +23,13 @@ export function takeSettings(model, lab, hash, first) {
 /** The laboratories of the page that are alive, in their order. */
 const labsOfPage = () => [...document.querySelectorAll('.mx-lab:not(:has(> [role="alert"]))')];
 
+/** Whether all figures before a box have come to life, or said why they cannot: until then the first is not known. */
+function areEarlierAlive(box) {
+  const isEarlier = (figure) => figure.compareDocumentPosition(box) === Node.DOCUMENT_POSITION_FOLLOWING;
+  const figures = [...document.querySelectorAll(".mixer-figure")];
+  return figures.filter(isEarlier).every((figure) => figure.querySelector('.mx, [role="alert"]'));
+}
+
 /** The laboratory that a link of this page means: the next one below it, or else the last. */
 function meantBy(link) {
   const labs = labsOfPage();
@@ -58,8 +65,13 @@ export function followLinks(box, take) {
   };
   addEventListener("hashchange", read);
   document.addEventListener("click", press);
-  requestAnimationFrame(read); // once the box stands in the page
+  let frame = requestAnimationFrame(begin); // once the box stands in the page
+  function begin() {
+    if (areEarlierAlive(box)) read();
+    else frame = requestAnimationFrame(begin);
+  }
   return () => {
+    cancelAnimationFrame(frame);
     removeEventListener("hashchange", read);
     document.removeEventListener("click", press);
   };

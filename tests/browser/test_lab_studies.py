@@ -357,6 +357,18 @@ def test_of_two_laboratories_the_first_takes_the_address(browser, tmp_path, digi
     assert tab.problems == []
 
 
+def test_a_laboratory_takes_the_address_once_all_before_it_are_alive(tab, tmp_path, digits):
+    slow = Words("<div class='mixer-figure' id='slow'></div>")
+    path = write_page(tmp_path / "page.html", slow, TrainingLab(digits, **SMALL))
+    tab.page.goto(f'{path.as_uri()}#lab={{"n_layers":3}}')
+    tab.page.wait_for_selector(".mx-lab canvas")
+    settle(tab.page)
+    model = "document.querySelector('#slow ~ .mixer-figure').model"
+    assert tab.page.evaluate(f"{model}.get('settings').n_layers") == 2
+    tab.page.evaluate("document.querySelector('#slow').innerHTML = '<div class=mx>'")
+    tab.page.wait_for_function(f"{model}.get('settings').n_layers === 3")
+
+
 def test_a_laboratory_that_has_ended_hears_no_link(tab, tmp_path, digits):
     page = opened(tab, tmp_path, TrainingLab(digits, **SMALL))
     page.evaluate(RENDER, '#lab={"n_layers":3}')
