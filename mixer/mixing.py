@@ -87,7 +87,7 @@ class TokenMixing(nn.Module):
 class LinearMixing(TokenMixing):
     """X + W·LN(X) + b along the tokens, one linear layer with W [n_tokens, n_tokens].
 
-    Shapes and arguments: as `TokenMixing`. Source: Touvron et al. 2021, "ResMLP", section 2.
+    Shapes and arguments: as `TokenMixing`. Source: Touvron et al. 2023, "ResMLP", section 2.
     """
 
     def __init__(self, *args, **options):
