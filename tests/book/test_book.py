@@ -108,6 +108,8 @@ def letters(text):
     return "".join(unicodedata.normalize("NFKC", text).split())
 
 
+# Code, and what it prints; of an exercise that would only be that nothing was written yet.
+PRINTED = ".bd-article pre:not(.tag_exercise > .cell_output pre)"
 CUT_OFF = "all => all.filter((el) => !el.clientWidth || el.scrollWidth > el.clientWidth).map((el) => el.textContent)"
 
 
@@ -119,12 +121,12 @@ def test_a_page_prints_whole(browser, book, tmp_path):
     printed = letters("".join(sheet.extract_text() for sheet in PdfReader(tmp_path / "page.pdf").pages))
     assert letters(NO_SCRIPTS) in printed
     assert letters(page.locator(".mx-explorer label").first.inner_text()) not in printed
-    for words in page.locator(".bd-article pre").all_inner_texts():
+    for words in page.locator(PRINTED).all_inner_texts():
         assert letters(words) in printed, words
     page.emulate_media(media="print")
     page.set_viewport_size({"width": 672, "height": 900})  # of an A4 page without its margins
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.locator(".bd-article pre").evaluate_all(CUT_OFF) == []
+    assert page.locator(PRINTED).evaluate_all(CUT_OFF) == []
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details[open]:not(.mx *)").count() == 0
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
