@@ -690,6 +690,7 @@ def test_the_pointer_links_patch_row_and_map_and_reads_the_number(page):
     settle(page)
     assert pictures(page) == before
     table.click(position=place)
+    settle(page)  # the sliders follow in the next frame
     page.get_by_role("slider", name="Channel").press("ArrowRight")
     settle(page)
     assert get(page, "token") == 3
@@ -723,6 +724,7 @@ def test_a_unit_is_chosen_and_its_numbers_are_those_of_torch(page, digits):
     part = page.locator(".mx-credit")
     slider = page.get_by_role("slider", name="Unit")
     page.get_by_role("button", name="Look inside layer 2").click()
+    settle(page)
     for key, unit in (("End", 63), ("ArrowLeft", 62), ("Home", 0)):
         drawn = pictures(page)
         slider.press(key)
@@ -734,6 +736,7 @@ def test_a_unit_is_chosen_and_its_numbers_are_those_of_torch(page, digits):
         assert f"Most to {expected.argmax()}," in part.inner_text()
         assert sum(old != new for old, new in zip(drawn, pictures(page), strict=True)) == 2  # its two maps
     put(page, "mixing", "[true, true, false]")
+    settle(page)
     assert set(part.locator("li span:last-child").all_inner_texts()) == {"+0.00"}
     assert "off in this layer" in part.inner_text()
 
