@@ -14,6 +14,7 @@ from pathlib import Path
 import anywidget
 import matplotlib
 import numpy as np
+import torch
 import traitlets
 from PIL import Image
 from torch import Tensor
@@ -125,6 +126,19 @@ def check_choice(name: str, value: int, allowed: range | list[int]) -> int:
         some = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else ", ".join(map(str, allowed))
         raise ValueError(f"{name} is {value}; choose from {some}")
     return value
+
+
+def check_image(image: Tensor, largest: int) -> None:
+    """Check the image of a figure, of at most so many numbers.
+
+    Raises:
+        ValueError: it is not uint8 [C_in, H, W] with 1 or 3 channels, or too large.
+    """
+    if image.dtype != torch.uint8 or image.dim() != 3 or len(image) not in (1, 3):
+        got = f"{image.dtype} {list(image.shape)}"
+        raise ValueError(f"the image is {got}; it must be uint8 [C_in, H, W] with 1 or 3 channels")
+    if image.numel() > largest:
+        raise ValueError(f"the image has {image.numel():,} numbers; resize it to {largest:,} at the most")
 
 
 def check_finite(*tensors: Tensor) -> None:

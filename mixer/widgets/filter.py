@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mixer.config import patch_grid
 from mixer.data import normalise
-from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite, colours
+from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_finite, check_image, colours
 
 LARGEST = 96 * 96 * 3  # numbers in an image
 MOST_FILTERS = 32  # each has a button of its own
@@ -52,7 +52,7 @@ class FilterExplorer(LiveFigure):
     stride = Choice(1)
 
     def __init__(self, image: Tensor, weight: Tensor, bias: Tensor, mean: list, std: list, names: list | None = None):
-        P = check_image(image, weight)
+        P = patch_side(image, weight)
         weight, bias = weight.detach().float().cpu(), bias.detach().float().cpu()
         names = [f"filter {i}" for i in range(len(weight))] if names is None else list(names)
         check_lengths(image, weight, bias, mean, std, names)
@@ -127,17 +127,13 @@ class FilterExplorer(LiveFigure):
         return np.ascontiguousarray(np.concatenate([np.broadcast_to(image, (H, W, 3)), gap, right], axis=1)), words
 
 
-def check_image(image: Tensor, weight: Tensor) -> int:
+def patch_side(image: Tensor, weight: Tensor) -> int:
     """The side of a patch, by the image and the number of weights of a filter.
 
     Raises:
         ValueError: the image or the weight is not such.
     """
-    if image.dtype != torch.uint8 or image.dim() != 3 or len(image) not in (1, 3):
-        got = f"{image.dtype} {list(image.shape)}"
-        raise ValueError(f"the image is {got}; it must be uint8 [C_in, H, W] with 1 or 3 channels")
-    if image.numel() > LARGEST:
-        raise ValueError(f"the image has {image.numel():,} numbers; resize it to {LARGEST:,} at the most")
+    check_image(image, LARGEST)
     C, H, W = image.shape
     P = math.isqrt(weight.shape[-1] // C)
     if weight.dim() != 2 or weight.shape[1] != C * P**2 or not weight.numel():

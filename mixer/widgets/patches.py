@@ -1,11 +1,10 @@
 """PatchExplorer: an image beside its table of patches."""
 
 import numpy as np
-import torch
 import traitlets
 from torch import Tensor
 
-from mixer.widgets.figure import Choice, LiveFigure, check_choice
+from mixer.widgets.figure import Choice, LiveFigure, check_choice, check_image
 
 LARGEST = 64 * 64 * 3  # numbers in an image; each is drawn on its own
 
@@ -35,11 +34,7 @@ class PatchExplorer(LiveFigure):
     permute = traitlets.Bool(True).tag(sync=True)
 
     def __init__(self, image: Tensor, patch_size: int = 4):
-        if image.dtype != torch.uint8 or image.dim() != 3 or len(image) not in (1, 3):
-            got = f"{image.dtype} {list(image.shape)}"
-            raise ValueError(f"the image is {got}; it must be uint8 [C_in, H, W] with 1 or 3 channels")
-        if image.numel() > LARGEST:
-            raise ValueError(f"the image has {image.numel():,} numbers; resize it to {LARGEST:,} at the most")
+        check_image(image, LARGEST)
         _, H, W = image.shape
         sizes = [size for size in range(1, min(H, W) + 1) if H % size == 0 and W % size == 0]
         check_choice("patch_size", patch_size, sizes)
