@@ -5,14 +5,14 @@ FOLDER/cifar10-jpeg, and writes mixer/weights/amounts.json, which chapter 13 dra
 core. A run that stands there already is not repeated.
 """
 
-import json
 import sys
 import time
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 
 import torch
+from record import fill
 from torch import nn
 
 from mixer import MLPMixer, Trainer, evaluate, load_data
@@ -60,13 +60,18 @@ def tested(network: nn.Module, data: DataSet, n: int) -> float:
     return evaluate(network, data, data.test.at(torch.arange(n)))["accuracy"]
 
 
-def amount(data: DataSet, name: str, network: str, n_train: int, seed: int) -> dict:
-    """The accuracy of a network that learned from the first `n_train` images."""
+def run(load: Callable[[str], DataSet], data: str, network: str, n_train: int, seed: int) -> dict:
+    """The accuracy of a network that learned from the first `n_train` images, and the seconds of the processor."""
+    images, start = load(data), time.process_time()
     torch.manual_seed(seed)
-    made = make(network, name, data)
-    trainer = learn(made, data.first(n_train), N_STEPS, seed, **RECIPE)
-    n_parameters = sum(p.numel() for p in made.parameters())
-    return dict(n_parameters=n_parameters, n_steps=trainer.step, test_accuracy=tested(made, data, N_TEST))
+    made = make(network, data, images)
+    trainer = learn(made, images.first(n_train), N_STEPS, seed, **RECIPE)
+    return dict(
+        n_parameters=sum(p.numel() for p in made.parameters()),
+        n_steps=trainer.step,
+        test_accuracy=tested(made, images, N_TEST),
+        seconds=round(time.process_time() - start, 1),
+    )
 
 
 def jobs() -> Iterator[dict]:
@@ -87,25 +92,15 @@ def main(folder: str) -> None:
             return load_data("folder", Path(folder) / "cifar10-jpeg")
         return load_data("mnist", Path(folder))
 
-    record = dict(
+    head = dict(
         command="python benchmarks/amounts.py data",
         data=DATA,
         torch=torch.__version__,
         recipe=dict(optimiser="adam", n_steps=N_STEPS, n_test=N_TEST, **RECIPE),
         seeds=SEEDS,
         hardware=hardware(torch.device("cpu"), torch.float32),
-        runs=json.loads(RECORD.read_text())["runs"] if RECORD.exists() else [],
     )
-    for job in jobs():
-        if any(job.items() <= run.items() for run in record["runs"]):
-            continue
-        settings = {key: value for key, value in job.items() if key != "data"}
-        data = load(job["data"])
-        start = time.process_time()
-        found = amount(data, job["data"], **settings)
-        record["runs"].append({**job, **found, "seconds": round(time.process_time() - start, 1)})
-        RECORD.write_text(json.dumps(record, indent=1) + "\n")
-        print(record["runs"][-1], flush=True)
+    fill(RECORD, head, jobs(), partial(run, load))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@
 mixer/weights/mixings.json, which chapter 12 draws. A run that stands there already is not repeated.
 """
 
-import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from record import fill
 from torch import Tensor, nn
 
 from mixer import TOKEN_MIXINGS, MLPMixer, Trainer, evaluate, load_data
@@ -85,14 +86,12 @@ def make_model(kind: str, seed: int) -> MLPMixer:
     return model
 
 
-def run(kind: str, seed: int, images) -> dict:
+def run(images, token_mixing: str, seed: int) -> dict:
     """Train one model: its accuracies, from 0 to 1, and the seconds that the training took."""
-    model = make_model(kind, seed)
+    model = make_model(token_mixing, seed)
     trainer = Trainer(model, images, choose_recipe("seed", **CHANGES), seed, precision="fp32")
     history = list(trainer)
     return dict(
-        token_mixing=kind,
-        seed=seed,
         n_parameters=sum(p.numel() for p in model.parameters()),
         n_learned=sum(p.numel() for p in model.parameters() if p.requires_grad),
         train_accuracy=history[-1]["train_accuracy"],
@@ -105,8 +104,7 @@ def run(kind: str, seed: int, images) -> dict:
 
 def main(folder: str) -> None:
     torch.set_num_threads(1)
-    images = load_data("folder", Path(folder)).first(N_TRAIN)
-    record = dict(
+    head = dict(
         command="python benchmarks/mixings.py data/cifar10-jpeg",
         data=JPEG_COPY,
         torch=torch.__version__,
@@ -118,15 +116,9 @@ def main(folder: str) -> None:
         n_rank=N_RANK,
         n_head=N_HEAD,
         seeds=SEEDS,
-        runs=json.loads(RECORD.read_text())["runs"] if RECORD.exists() else [],
     )
-    done = {(known["token_mixing"], known["seed"]) for known in record["runs"]}
-    for seed in SEEDS:
-        for kind in KINDS:
-            if (kind, seed) not in done:
-                record["runs"].append(run(kind, seed, images))
-                RECORD.write_text(json.dumps(record, indent=1) + "\n")
-                print(record["runs"][-1], flush=True)
+    jobs = [dict(token_mixing=kind, seed=seed) for seed in SEEDS for kind in KINDS]
+    fill(RECORD, head, jobs, partial(run, load_data("folder", Path(folder)).first(N_TRAIN)))
 
 
 if __name__ == "__main__":

@@ -4,11 +4,12 @@
 mixer/weights/shuffles.json, which chapter 8 draws. A run that stands there already is not repeated.
 """
 
-import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
+from record import fill
 
 from mixer import MLPMixer, Trainer, evaluate, load_checkpoint, load_data, shipped_weights
 from mixer.cli.release import JPEG_COPY
@@ -24,42 +25,33 @@ CONFIG = load_checkpoint(shipped_weights("cifar10-jpeg"))[0].config
 NETWORKS = {"Mixer": lambda: MLPMixer(**CONFIG), "CNN": lambda: SmallCNN(24, n_output=10, n_image_channel=3)}
 
 
-def run(name: str, shuffle: str, images) -> dict:
+def run(images, network: str, shuffle: str) -> dict:
     """Train one network on images in one order: its accuracies, from 0 to 1, and the seconds that it took."""
     torch.manual_seed(SEED)
-    network = NETWORKS[name]()
+    made = NETWORKS[network]()
     images = images.shuffled(shuffle, CONFIG["patch_size"])
-    trainer = Trainer(network, images, choose_recipe("strong", n_epochs=N_EPOCHS), SEED)
+    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS), SEED)
     history = list(trainer)
     return dict(
-        network=name,
-        shuffle=shuffle,
-        n_parameters=sum(p.numel() for p in network.parameters()),
+        n_parameters=sum(p.numel() for p in made.parameters()),
         validation_accuracy=[record["validation_accuracy"] for record in history],
-        test_accuracy=evaluate(network, images, images.test)["accuracy"],
+        test_accuracy=evaluate(made, images, images.test)["accuracy"],
         seconds=round(trainer.seconds, 1),
         hardware=hardware(trainer.device, trainer.dtype),
     )
 
 
 def main(folder: str) -> None:
-    images = load_data("folder", Path(folder))
-    record = dict(
+    head = dict(
         command="python benchmarks/shuffles.py data/cifar10-jpeg",
         data=JPEG_COPY,
         torch=torch.__version__,
         recipe="strong",
         n_epochs=N_EPOCHS,
         seed=SEED,
-        runs=json.loads(RECORD.read_text())["runs"] if RECORD.exists() else [],
     )
-    done = {(known["network"], known["shuffle"]) for known in record["runs"]}
-    for shuffle in SHUFFLES:
-        for name in NETWORKS:
-            if (name, shuffle) not in done:
-                record["runs"].append(run(name, shuffle, images))
-                RECORD.write_text(json.dumps(record, indent=1) + "\n")
-                print(record["runs"][-1], flush=True)
+    jobs = [dict(network=network, shuffle=shuffle) for shuffle in SHUFFLES for network in NETWORKS]
+    fill(RECORD, head, jobs, partial(run, load_data("folder", Path(folder))))
 
 
 if __name__ == "__main__":
