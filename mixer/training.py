@@ -180,12 +180,15 @@ class Trainer:
             raise FloatingPointError(f"the loss is no longer a number in epoch {epoch}; choose a smaller lr")
 
     def agree_to_stop(self) -> bool:
-        """Whether `stop` is set, in this process or in one that trains with it; all get the same answer."""
-        if self.n_processes > 1:
-            flag = torch.tensor(float(self.stop), device=self.device)
-            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
-            self.stop = bool(flag.item())
-        return self.stop
+        """Whether `stop` is set, in this process or in one that trains with it; all get the same answer.
+
+        `stop` itself is only read: a signal that sets it while the processes agree counts at the next step.
+        """
+        if self.n_processes == 1:
+            return self.stop
+        flag = torch.tensor(float(self.stop), device=self.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag.item())
 
     def gather_sums(self) -> None:
         """Collect the sums of all processes in `all_sums`."""
@@ -196,7 +199,7 @@ class Trainer:
 
     def __iter__(self) -> Iterator[dict[str, float]]:
         n_train = len(self.data.train)
-        while not self.finished and not self.stop:
+        while not self.finished and not self.agree_to_stop():
             epoch, start = self.epoch + 1, time.perf_counter()
             n_before = self.step % self.steps_per_epoch * self.recipe.batch_size
             self.train_epoch()

@@ -87,6 +87,46 @@ def test_two_processes_stop_after_the_same_step(tmp_path, history):
     assert [record["epoch"] for record in history(tmp_path / "run")] == list(range(1, n_done + 3))
 
 
+AGREE = """
+import torch
+from mixer import MLPMixer, data, training
+from mixer.devices import join_processes
+
+join_processes("cpu")
+sizes = dict(n_layers=1, n_channel=8, n_hidden=8, n_output=10, image_size=8, patch_size=2, n_image_channel=1)
+recipe = training.Recipe(n_epochs=3)
+trainer = training.Trainer(MLPMixer(**sizes), data.load("digits"), recipe, device="cpu", precision="fp32")
+all_reduce = torch.distributed.all_reduce
+
+def reduce_and_stop(*args):
+    trainer.stop |= trainer.rank == 1 and trainer.step == 3
+    all_reduce(*args)
+
+{when}
+print(f"process {{trainer.rank}} stopped after {{trainer.step}} of {{trainer.n_steps}} steps\\n", end="")  # one piece
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "when, step",
+    [
+        ("for record in trainer: trainer.stop = trainer.rank == 1", 6),  # during the validation, say
+        ("torch.distributed.all_reduce = reduce_and_stop; list(trainer)", 4),
+    ],
+    ids=["between epochs", "while they agree"],
+)
+def test_two_processes_stop_together_when_one_is_told_to(tmp_path, when, step):
+    """A signal that comes to one process at a bad moment is not lost, and the other does not go on alone."""
+    script = tmp_path / "script.py"
+    script.write_text(AGREE.format(when=when))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == [f"process {n} stopped after {step} of 18 steps" for n in (0, 1)]
+
+
 @pytest.mark.slow
 def test_a_second_process_in_a_folder_gets_a_sentence(tmp_path, capsys, say, start, assert_continues):
     out = tmp_path / "run"
