@@ -24,6 +24,7 @@ from mixer.widgets import TrainingLab
 
 N_TURNS = 3
 MODELS = {
+    "3 layers of 32 channels": dict(n_layers=3, n_channel=32, n_hidden=64, patch_size=2),
     "3 layers of 48 channels": dict(n_layers=3, n_channel=48, n_hidden=64, patch_size=2),
     "2 layers of 20 channels": dict(n_layers=2, n_channel=20, n_hidden=64, patch_size=2),
     "1 layer of 20 channels, 64 tokens": dict(n_layers=1, n_channel=20, n_hidden=64, patch_size=1),

@@ -13,77 +13,82 @@ static real sum(const real *x, int n) {
     return total;
 }
 
-// LayerNorm: of each token, or of each image's whole table, whose rows lie a batch apart.
+// Row r of a table, [token t][image b], and group g of what LayerNorm normalises together: the token's, or the image's.
+#define EACH_ROW \
+    for (int t = 0, r = 0; t < n_tokens; t++) \
+        for (int b = 0, g = size.norm_of_token ? r : 0; b < n_images; b++, r++, g++)
+
+// LayerNorm. The table is read row by row, as it stands in memory, also where the rows of an image lie apart.
 static void norm_forward(Norm *norm, const real *x) {
-    int C = size.channels, apart = n_images * C, n_rows = size.norm_of_token ? 1 : n_tokens;
-    for (int group = 0; group < (size.norm_of_token ? n_tokens * n_images : n_images); group++) {
-        int first = group * C;
-        real mean = 0, variance = 0;
-        for (int r = 0; r < n_rows; r++) mean += sum(x + first + r * apart, C);
-        mean /= n_rows * C;
-        for (int r = 0; r < n_rows; r++) {
-            const real *row = x + first + r * apart;
-            real *out = norm->scaled + first + r * apart;
-            vec squares = splat(0);
-            int c = 0;
-            for (; c + 4 <= C; c += 4) {
-                vec moved = load(row + c) - splat(mean);
-                store(out + c, moved);
-                squares += moved * moved;
-            }
-            for (variance += sum_of(squares); c < C; c++) out[c] = row[c] - mean, variance += out[c] * out[c];
+    int C = size.channels, n_groups = n_images * (size.norm_of_token ? n_tokens : 1);
+    int n = size.norm_of_token ? C : n_tokens * C;
+    real *mean = norm->mean, *scale = norm->scale;
+    __builtin_memset(mean, 0, n_groups * sizeof(real)), __builtin_memset(scale, 0, n_groups * sizeof(real));
+    EACH_ROW mean[g] += sum(x + r * C, C);
+    for (int g = 0; g < n_groups; g++) mean[g] /= n;
+    EACH_ROW {
+        const real *row = x + r * C;
+        real *out = norm->scaled + r * C, own = mean[g], variance = 0;
+        vec squares = splat(0);
+        int c = 0;
+        for (; c + 4 <= C; c += 4) {
+            vec moved = load(row + c) - splat(own);
+            store(out + c, moved);
+            squares += moved * moved;
         }
-        real scale = norm->scale[group] = 1 / root(variance / (n_rows * C) + size.eps);
-        for (int r = 0; r < n_rows; r++) {
-            real *scaled = norm->scaled + first + r * apart, *out = norm->out + first + r * apart;
-            const real *weight = params + norm->weight + r * C, *bias = params + norm->bias + r * C;
-            int c = 0;
-            for (; c + 4 <= C; c += 4) {
-                vec value = load(scaled + c) * splat(scale);
-                store(scaled + c, value);
-                store(out + c, value * load(weight + c) + load(bias + c));
-            }
-            for (; c < C; c++) scaled[c] *= scale, out[c] = scaled[c] * weight[c] + bias[c];
+        for (variance = sum_of(squares); c < C; c++) out[c] = row[c] - own, variance += out[c] * out[c];
+        scale[g] += variance;
+    }
+    for (int g = 0; g < n_groups; g++) scale[g] = 1 / root(scale[g] / n + size.eps);
+    EACH_ROW {
+        int first = size.norm_of_token ? 0 : t * C, c = 0;
+        real *scaled = norm->scaled + r * C, *out = norm->out + r * C, own = scale[g];
+        const real *weight = params + norm->weight + first, *bias = params + norm->bias + first;
+        for (; c + 4 <= C; c += 4) {
+            vec value = load(scaled + c) * splat(own);
+            store(scaled + c, value);
+            store(out + c, value * load(weight + c) + load(bias + c));
         }
+        for (; c < C; c++) scaled[c] *= own, out[c] = scaled[c] * weight[c] + bias[c];
     }
 }
 
 // The gradient of LayerNorm's output, in d_normed, goes to its weights and, added, to d_table.
 static void norm_backward(Norm *norm) {
-    int C = size.channels, apart = n_images * C, n_rows = size.norm_of_token ? 1 : n_tokens;
-    for (int group = 0; group < (size.norm_of_token ? n_tokens * n_images : n_images); group++) {
-        int first = group * C;
-        real mean = 0, slope = 0;
-        for (int r = 0; r < n_rows; r++) {
-            real *d = d_normed + first + r * apart;
-            const real *scaled = norm->scaled + first + r * apart, *weight = params + norm->weight + r * C;
-            real *d_weight = grads + norm->weight + r * C, *d_bias = grads + norm->bias + r * C;
-            vec means = splat(0), slopes = splat(0);
-            int c = 0;
-            for (; c + 4 <= C; c += 4) {
-                vec value = load(d + c), own = load(scaled + c);
-                store(d_bias + c, load(d_bias + c) + value);
-                store(d_weight + c, load(d_weight + c) + value * own);
-                value *= load(weight + c);
-                store(d + c, value);
-                means += value, slopes += value * own;
-            }
-            for (mean += sum_of(means), slope += sum_of(slopes); c < C; c++) {
-                d_bias[c] += d[c], d_weight[c] += d[c] * scaled[c];
-                d[c] *= weight[c];
-                mean += d[c], slope += d[c] * scaled[c];
-            }
+    int C = size.channels, n_groups = n_images * (size.norm_of_token ? n_tokens : 1);
+    int n = size.norm_of_token ? C : n_tokens * C;
+    real *mean = norm->mean, *slope = norm->slope;
+    __builtin_memset(mean, 0, n_groups * sizeof(real)), __builtin_memset(slope, 0, n_groups * sizeof(real));
+    EACH_ROW {
+        int first = size.norm_of_token ? 0 : t * C, c = 0;
+        real *d = d_normed + r * C, *d_weight = grads + norm->weight + first, *d_bias = grads + norm->bias + first;
+        const real *scaled = norm->scaled + r * C, *weight = params + norm->weight + first;
+        vec means = splat(0), slopes = splat(0);
+        for (; c + 4 <= C; c += 4) {
+            vec value = load(d + c), own = load(scaled + c);
+            store(d_bias + c, load(d_bias + c) + value);
+            store(d_weight + c, load(d_weight + c) + value * own);
+            value *= load(weight + c);
+            store(d + c, value);
+            means += value, slopes += value * own;
         }
-        real scale = norm->scale[group];
-        mean /= n_rows * C, slope /= n_rows * C;
-        for (int r = 0; r < n_rows; r++) {
-            int c = 0, at = first + r * apart;
-            for (; c + 4 <= C; c += 4) {
-                vec change = load(d_normed + at + c) - splat(mean) - splat(slope) * load(norm->scaled + at + c);
-                store(d_table + at + c, load(d_table + at + c) + splat(scale) * change);
-            }
-            for (; c < C; c++) d_table[at + c] += scale * (d_normed[at + c] - mean - slope * norm->scaled[at + c]);
+        real all = sum_of(means), along = sum_of(slopes);
+        for (; c < C; c++) {
+            d_bias[c] += d[c], d_weight[c] += d[c] * scaled[c];
+            d[c] *= weight[c];
+            all += d[c], along += d[c] * scaled[c];
         }
+        mean[g] += all, slope[g] += along;
+    }
+    for (int g = 0; g < n_groups; g++) mean[g] /= n, slope[g] /= n;
+    EACH_ROW {
+        int c = 0;
+        real *to = d_table + r * C, *d = d_normed + r * C, *scaled = norm->scaled + r * C, scale = norm->scale[g];
+        for (; c + 4 <= C; c += 4) {
+            vec change = load(d + c) - splat(mean[g]) - splat(slope[g]) * load(scaled + c);
+            store(to + c, load(to + c) + splat(scale) * change);
+        }
+        for (; c < C; c++) to[c] += scale * (d[c] - mean[g] - slope[g] * scaled[c]);
     }
 }
 
@@ -99,12 +104,15 @@ static void add_bias(real *out, const real *x, const real *bias, int n_rows, int
 // Bias and GELU of a table [n_rows, n]: a bias for each row, or for each column. Behind each table is room for a `wide`.
 static void activate(Mlp *mlp, int n_rows, int n, int bias_of_row) {
     int has_gelu = !(bias_of_row && size.token_mixing == LOW_RANK);
-    add_bias(mlp->hidden, mlp->hidden, params + mlp->bias1, n_rows, n, bias_of_row);
-    for (int i = 0; i < n_rows * n; i += 8) {
-        wide *x = (wide *)(mlp->hidden + i), *slope = (wide *)(mlp->slope + i);
-        if (has_gelu) *x = gelu_of(*x, size.gelu_by_tanh, slope);
-        else *slope = constant(ONE);
-    }
+    const real *bias = params + mlp->bias1;
+    for (int r = 0; r < n_rows; r++)
+        for (int c = 0; c < n; c += 8) {
+            real *hidden = mlp->hidden + r * n + c, *slopes = mlp->slope + r * n + c;
+            wide x = *(wide *)hidden + (bias_of_row ? (wide)bias[r] : *(const wide *)(bias + c)), slope = constant(ONE);
+            if (has_gelu) x = gelu_of(x, size.gelu_by_tanh, &slope);
+            if (c + 8 <= n) *(wide *)hidden = x, *(wide *)slopes = slope;
+            else for (int i = 0; i < n - c; i++) hidden[i] = x[i], slopes[i] = slope[i];
+        }
 }
 
 static void multiply(real *x, const real *by, int n) {

@@ -25,7 +25,7 @@ static real *params, *grads;
 static int rows, columns, n_tokens, n_pixels;  // of the grid; pixels of a patch
 static int n_images;                           // that pass now
 
-typedef struct { int weight, bias; real *scaled, *out, *scale; } Norm;
+typedef struct { int weight, bias; real *scaled, *out, *scale, *mean, *slope; } Norm;  // the last three of each group
 typedef struct { int weight1, bias1, weight2, bias2; real *hidden, *slope; } Mlp;
 typedef struct {
     Norm token_norm, channel_norm;
@@ -64,7 +64,8 @@ static Norm add_norm(void) {
     Norm norm;
     norm.weight = add_tensor(n, -1, 0, 0), norm.bias = add_tensor(n, 0, 0, 0);
     norm.scaled = reserve_reals(table), norm.out = reserve_reals(table);
-    norm.scale = reserve_reals((u64)n_tokens * size.batch);
+    u64 n_groups = size.batch * (size.norm_of_token ? n_tokens : 1);
+    norm.scale = reserve_reals(n_groups), norm.mean = reserve_reals(n_groups), norm.slope = reserve_reals(n_groups);
     return norm;
 }
 

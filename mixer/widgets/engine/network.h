@@ -16,11 +16,9 @@ void EXPORT(forward)(int n) {
         stream[2 * i + 2] = channel_mixing(&layers[i], stream[2 * i + 1]);
     }
     norm_forward(&last_norm, stream[2 * size.layers]);
-    for (int i = 0; i < n * C; i++) {
-        real total = 0;
-        for (int t = 0; t < n_tokens; t++) total += last_norm.out[t * n * C + i];
-        pooled[i] = total / n_tokens;
-    }
+    __builtin_memset(pooled, 0, n * C * sizeof(real));
+    for (int t = 0; t < n_tokens; t++) add_bias(pooled, pooled, last_norm.out + t * n * C, 1, n * C, 0);
+    for (int i = 0; i < n * C; i++) pooled[i] /= n_tokens;
     product(n, K, C, pooled, C, 1, params + head, 1, C, logits, K, 0);
     add_bias(logits, logits, params + head + C * K, n, K, 0);
 }

@@ -71,63 +71,69 @@ static real *reserve_reals(u64 n) {
 typedef real wide __attribute__((ext_vector_type(8), aligned(sizeof(real))));
 #define INLINE static inline __attribute__((always_inline))
 
-// Numbers that the functions need, not static, so that they are loaded: a browser builds a constant anew at each use,
-// which is slower.
-real constants[] = {
-    1.44269504088896341, 12582912, 0.693359375, -2.12194440e-4, -87, 88, 1,
-    1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
-    0.3275911, 1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592,
-    0.7071067811865476, 0.3989422804014327, 0.5, -0.5,
+// Numbers that the functions need, four times each and not static, so that one instruction loads them: a browser builds a
+// constant anew at each use, which is slower.
+#define FOUR(x) {x, x, x, x}
+real constants[][4] = {
+    FOUR(12582912), FOUR(-126), FOUR(127), FOUR(1.44269504088896341), FOUR(-0.72134752044448170), FOUR(1),
+    FOUR(6.93147206e-1), FOUR(2.40226469e-1), FOUR(5.55032878e-2), FOUR(9.61848896e-3), FOUR(1.33999314e-3), FOUR(1.53458120e-4),
+    FOUR(0.2316418893), FOUR(0.127414796), FOUR(-0.142248368), FOUR(0.7107068705), FOUR(-0.7265760135), FOUR(0.5307027145),
+    FOUR(0.3989422804014327), FOUR(0.5),
 };
-enum { LOG2_E, MAGIC, LN2_HIGH, LN2_LOW, LOWEST, HIGHEST, ONE, EXP, ERF = EXP + 6, ROOT_HALF = ERF + 6, DENSITY, HALF,
-       MINUS_HALF };
+enum { MAGIC, LOWEST, HIGHEST, LOG2_E, MINUS_HALF_LOG2_E, ONE, POWER, TAIL = POWER + 6, DENSITY = TAIL + 6, HALF };
 
-INLINE wide constant(int i) { return (wide)constants[i]; }
+INLINE wide constant(int i) {
+    vec x = load(constants[i]);
+    return __builtin_shufflevector(x, x, 0, 1, 2, 3, 0, 1, 2, 3);
+}
 
-// eˣ. Source: the coefficients of expf in S. Moshier's Cephes library.
-INLINE wide exp_of(wide x) {
+// 2ˣ for x ≤ 127; below -126, that of -126. By the polynomial of degree 6 with the least relative error, 2e-9.
+INLINE wide power_of_two(wide x) {
 #ifdef DOUBLE
-    for (int i = 0; i < 8; i++) x[i] = exp(x[i]);
+    for (int i = 0; i < 8; i++) x[i] = exp2(x[i]);
     return x;
 #else
     typedef int ints __attribute__((ext_vector_type(8)));
-    wide low = constant(LOWEST), high = constant(HIGHEST);
-    x = x > high ? high : x, x = x < low ? low : x;
-    wide moved = x * constant(LOG2_E) + constant(MAGIC), n = moved - constant(MAGIC);  // an integer
-    wide r = x - n * constant(LN2_HIGH) - n * constant(LN2_LOW);
-    wide p = constant(EXP);
-    for (int i = 1; i < 6; i++) p = p * r + constant(EXP + i);
+    wide low = constant(LOWEST);
+    x = x < low ? low : x;
+    wide moved = x + constant(MAGIC), r = x - (moved - constant(MAGIC));  // r: from the nearest integer
     ints power = ((ints)moved << 23) + (127 << 23);
-    return (p * r * r + r + constant(ONE)) * (wide)power;
+    wide low_part = constant(POWER) + constant(POWER + 1) * r, middle = constant(POWER + 2) + constant(POWER + 3) * r;
+    wide square = r * r, high_part = constant(POWER + 4) + constant(POWER + 5) * r;
+    return (constant(ONE) + r * (low_part + square * (middle + square * high_part))) * (wide)power;
 #endif
 }
 
-// The error function of x ≥ 0, given e^(-x²), to 1.5e-7. Source: Abramowitz and Stegun, formula 7.1.26.
-INLINE wide erf_of(wide x, wide power) {
+INLINE wide exp_of(wide x) {
+    wide y = x * constant(LOG2_E), high = constant(HIGHEST);
+    return power_of_two(y > high ? high : y);
+}
+
+// The share of a normal distribution above x ≥ 0, given e^(-x²/2), to 1e-7. Source: Abramowitz and Stegun, 26.2.17.
+INLINE wide tail_of(wide x, wide power) {
 #ifdef DOUBLE
-    for (int i = 0; i < 8; i++) x[i] = erf(x[i]);
+    for (int i = 0; i < 8; i++) x[i] = erfc(x[i] / sqrt(2)) / 2;
     return x;
 #else
-    wide t = constant(ONE) / (constant(ONE) + constant(ERF) * x);
-    wide p = constant(ERF + 1);
-    for (int i = 2; i < 6; i++) p = p * t + constant(ERF + i);
-    return constant(ONE) - p * t * power;
+    wide t = constant(ONE) / (constant(ONE) + constant(TAIL) * x), square = t * t;
+    wide low = constant(TAIL + 1) + constant(TAIL + 2) * t, middle = constant(TAIL + 3) + constant(TAIL + 4) * t;
+    return power * t * (low + square * (middle + square * constant(TAIL + 5)));
 #endif
 }
 
 // GELU and its derivative; exact, or by the tanh approximation.
 INLINE wide gelu_of(wide x, int by_tanh, wide *slope) {
-    wide half = constant(HALF);
     if (by_tanh) {
+        wide half = constant(HALF);
         wide inner = (real)0.7978845608028654 * (x + (real)0.044715 * x * x * x);
         wide tanh = constant(ONE) - 2 / (exp_of(inner + inner) + constant(ONE));
         wide inside = (real)0.7978845608028654 * (constant(ONE) + (real)(3 * 0.044715) * x * x);
         *slope = half * (constant(ONE) + tanh) + half * x * (constant(ONE) - tanh * tanh) * inside;
         return half * x * (constant(ONE) + tanh);
     }
-    wide power = exp_of(constant(MINUS_HALF) * x * x);
-    wide part = half * erf_of(__builtin_elementwise_abs(x) * constant(ROOT_HALF), power);
-    wide share = half + (x < 0 ? -part : part);  // of a normal distribution below x
+    wide power = power_of_two(constant(MINUS_HALF_LOG2_E) * x * x);
+    wide tail = tail_of(__builtin_elementwise_abs(x), power);
+    wide share = x < 0 ? tail : constant(ONE) - tail;  // of a normal distribution below x
     *slope = share + x * power * constant(DENSITY);
     return x * share;
 }
@@ -157,36 +163,33 @@ static double sin_of(double x) {
 
 // ---------------------------------------------------------------------------------------------------- matrix product
 
-#define DEPTH 256  // products that are added up at once, so that what they need stays in the cache
+#define DEPTH 256    // products that are added up at once, and
+#define PACKED 4096  // numbers of b that are packed at once, so that what they need stays in the cache
 
-// Four rows of a times the eight columns that lie side by side in `panel`, in c or added to it; a row that a has no more
-// is the last one again.
-static void tile(int K, const real *a, int am, int ak, int height, const real *panel, real *c, int cm, int is_added) {
-    const real *a0 = a, *a1 = a + min(1, height - 1) * am, *a2 = a + min(2, height - 1) * am, *a3 = a + min(3, height - 1) * am;
+// Four rows of a times the eight columns that lie side by side in `panel`, or the first four, in c or added to it.
+INLINE void tile(int K, const real *a, int am, int ak, const real *panel, real *c, int cm, int is_added, int is_half) {
+    const real *a1 = a + am, *a2 = a1 + am, *a3 = a2 + am;
     vec s0 = splat(0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0;
-    if (is_added) {
-        s0 = load(c), s1 = load(c + 4), s2 = load(c + cm), s3 = load(c + cm + 4);
-        s4 = load(c + 2 * cm), s5 = load(c + 2 * cm + 4), s6 = load(c + 3 * cm), s7 = load(c + 3 * cm + 4);
+    if (is_added) s0 = load(c), s2 = load(c + cm), s4 = load(c + 2 * cm), s6 = load(c + 3 * cm);
+    if (is_added && !is_half) s1 = load(c + 4), s3 = load(c + cm + 4), s5 = load(c + 2 * cm + 4), s7 = load(c + 3 * cm + 4);
+    for (int k = 0; k < K; k++) {
+        vec left = load(panel), right = is_half ? left : load(panel + 4);
+        s0 += splat(*a) * left, s2 += splat(*a1) * left, s4 += splat(*a2) * left, s6 += splat(*a3) * left;
+        if (!is_half) s1 += splat(*a) * right, s3 += splat(*a1) * right, s5 += splat(*a2) * right, s7 += splat(*a3) * right;
+        panel += 8, a += ak, a1 += ak, a2 += ak, a3 += ak;
     }
-    for (int k = 0; k < K; k++, panel += 8, a0 += ak, a1 += ak, a2 += ak, a3 += ak) {
-        vec left = load(panel), right = load(panel + 4);
-        s0 += splat(*a0) * left, s1 += splat(*a0) * right;
-        s2 += splat(*a1) * left, s3 += splat(*a1) * right;
-        s4 += splat(*a2) * left, s5 += splat(*a2) * right;
-        s6 += splat(*a3) * left, s7 += splat(*a3) * right;
-    }
-    store(c, s0), store(c + 4, s1), store(c + cm, s2), store(c + cm + 4, s3);
-    store(c + 2 * cm, s4), store(c + 2 * cm + 4, s5), store(c + 3 * cm, s6), store(c + 3 * cm + 4, s7);
+    store(c, s0), store(c + cm, s2), store(c + 2 * cm, s4), store(c + 3 * cm, s6);
+    if (!is_half) store(c + 4, s1), store(c + cm + 4, s3), store(c + 2 * cm + 4, s5), store(c + 3 * cm + 4, s7);
 }
 
-// Eight columns of b, from K rows, side by side; columns that b has no more are 0.
-static void pack(int K, int width, const real *b, int bk, int bn, real *panel) {
-    for (int k = 0; k < K; k++, b += bk, panel += 8) {
-        if (width == 8 && bn == 1) {
-            store(panel, load(b)), store(panel + 4, load(b + 4));
-            continue;
-        }
-        for (int n = 0; n < 8; n++) panel[n] = n < width ? b[n * bn] : 0;
+// Columns of b, from K rows, in panels of eight; columns that b has no more are 0.
+static void pack(int K, int N, const real *b, int bk, int bn, real *panels) {
+    for (int k = 0; k < K; k++, b += bk, panels += 8) {
+        int n = 0;
+        for (; n + 8 <= N && bn == 1; n += 8) store(panels + n * K, load(b + n)), store(panels + n * K + 4, load(b + n + 4));
+        if (bn == 1 && n + 4 == N) store(panels + n * K, load(b + n)), n = N;  // of half a tile, the rest is not read
+        for (; n < N; n += 8)
+            for (int i = 0; i < 8; i++) panels[n * K + i] = n + i < N ? b[(n + i) * bn] : 0;
     }
 }
 
@@ -210,28 +213,50 @@ static void dots(int K, const real *a, int am, const real *b, int bn, real *c, i
     store(c, is_added ? load(c) + first : first), store(c + cm, is_added ? load(c + cm) + second : second);
 }
 
-// c[m, n] = Σ a[m, k]·b[k, n], or added to what c holds. Element [m, k] of a stands at a[m·am + k·ak], and so for b.
+// A tile with fewer rows or columns. Of fewer than four rows, one at a time passes, four times the same.
+static void edge(int M, int N, int K, const real *a, int am, int ak, const real *panel, real *c, int cm, int is_added) {
+    static real out[4 * 8];
+    for (int m = 0, height = M == 4 ? 4 : 1; m < M; m += height) {
+        tile(K, a + m * am, M == 4 ? am : 0, ak, panel, out, 8, 0, 0);
+        for (int i = 0; i < height; i++)
+            for (int n = 0; n < N; n++) c[(m + i) * cm + n] = out[8 * i + n] + (is_added ? c[(m + i) * cm + n] : 0);
+    }
+}
+
+static void half(int K, const real *a, int am, int ak, const real *panel, real *c, int cm, int is_added) {
+    tile(K, a, am, ak, panel, c, cm, is_added, 1);
+}
+
+// Rows of a times the packed columns of b. Two calls of `tile`, so that the step from one number of a to the next is 1.
+static void product_of_packed(int M, int N, int K, const real *a, int am, int ak, const real *panels, real *c, int cm,
+                              int is_added) {
+    for (int m = 0; m < M; m += 4, a += 4 * am, c += 4 * cm)
+        for (int n = 0; n < N; n += 8) {
+            const real *panel = panels + n * K;
+            int height = min(4, M - m), width = min(8, N - n);
+            if (height < 4 || width % 4) edge(height, width, K, a, am, ak, panel, c + n, cm, is_added);
+            else if (width == 4) half(K, a, am, ak, panel, c + n, cm, is_added);
+            else if (ak == 1) tile(K, a, am, 1, panel, c + n, cm, is_added, 0);
+            else tile(K, a, 1, ak, panel, c + n, cm, is_added, 0);
+        }
+}
+
+// c[m, n] = Σ a[m, k]·b[k, n], or added to what c holds. Element [m, k] of a stands at a[m·am + k·ak], of which one is 1,
+// and so for b.
 static void product(int M, int N, int K, const real *a, int am, int ak, const real *b, int bk, int bn, real *c, int cm,
                     int is_added) {
-    static real panel[DEPTH * 8], edge[4 * 8];
+    static real panels[PACKED];
     if (ak == 1 && bk == 1 && K >= DEPTH && M % 2 == 0 && N % 4 == 0) {  // nothing to pack
-        for (int m = 0; m < M; m += 2)
-            for (int n = 0; n < N; n += 4) dots(K, a + m * am, am, b + n * bn, bn, c + m * cm + n, cm, is_added);
+        for (int n = 0; n < N; n += 4)
+            for (int m = 0; m < M; m += 2) dots(K, a + m * am, am, b + n * bn, bn, c + m * cm + n, cm, is_added);
         return;
     }
-    for (int k0 = 0; k0 < K; k0 += DEPTH, is_added = 1) {
-        int depth = min(DEPTH, K - k0);
-        for (int n = 0; n < N; n += 8) {
-            int width = min(8, N - n);
-            pack(depth, width, b + k0 * bk + n * bn, bk, bn, panel);
-            for (int m = 0; m < M; m += 4) {
-                int height = min(4, M - m), is_whole = height == 4 && width == 8;
-                real *out = c + m * cm + n;
-                tile(depth, a + m * am + k0 * ak, am, ak, height, panel, is_whole ? out : edge, is_whole ? cm : 8,
-                     is_whole && is_added);
-                for (int i = 0; i < height && !is_whole; i++)
-                    for (int j = 0; j < width; j++) out[i * cm + j] = edge[8 * i + j] + (is_added ? out[i * cm + j] : 0);
-            }
+    for (int k = 0; k < K; k += DEPTH, is_added = 1) {
+        int depth = min(DEPTH, K - k), most = PACKED / depth / 8 * 8;
+        for (int n = 0; n < N; n += most) {
+            int width = min(most, N - n);
+            pack(depth, width, b + k * bk + n * bn, bk, bn, panels);
+            product_of_packed(M, width, depth, a + k * ak, am, ak, panels, c + n, cm, is_added);
         }
     }
 }
