@@ -3,16 +3,28 @@
 Every function draws on a new figure and returns it. Weights use a diverging map centred on 0.
 """
 
+import io
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import torch
+from IPython.display import SVG
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
 from torch import Tensor
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, safe for colour-blind
 WEIGHTS = "RdBu_r"
+LINE = "#7d8694"
+ARROW = {"arrowstyle": "-|>", "color": LINE, "linewidth": 1.5, "shrinkA": 0, "shrinkB": 0}
+BOXES = {  # fill and edge of each kind of box, as in the picture of the architecture
+    "data": ("#e6e9ee", LINE),
+    "part": ("#cdeee3", COLOURS[2]),
+    "tokens": ("#cfe6f5", COLOURS[0]),
+    "channels": ("#fbdfcb", COLOURS[1]),
+    "sum": ("white", LINE),
+}
 
 
 def set_style() -> None:
@@ -30,6 +42,7 @@ def set_style() -> None:
             "image.cmap": "gray",
             "image.interpolation": "nearest",
             "savefig.facecolor": "white",
+            "svg.hashsalt": "mlp-mixer-book",  # the same names in a drawing each time
         }
     )
 
@@ -124,3 +137,44 @@ def draw_confusion(counts: Tensor, class_names: Sequence[str], size: float = 4.5
     axes.set_xticklabels(class_names, rotation=90 if max(map(len, class_names)) > 2 else 0)
     axes.set_yticklabels(class_names)
     return figure
+
+
+def draw_flow(
+    axes: Axes, boxes: Sequence[tuple[str, str]], notes: Sequence[str] = (), arrows: Sequence[str] = ()
+) -> None:
+    """Boxes at 0, 1, 2, … in a row, with a note below each, joined by arrows with words above them.
+
+    Args:
+        axes: where to draw; the row stands at height 0.
+        boxes: the words in each box, and its kind, a key of BOXES.
+        notes: the words below each box.
+        arrows: the words above each arrow.
+    """
+    axes.set_aspect("equal")
+    axes.axis("off")
+    half = [0.16 if kind == "sum" else 0.2 if arrows else 0.39 for _, kind in boxes]  # of the width of each
+    for i, (words, kind) in enumerate(boxes):
+        (fill, edge), height = BOXES[kind], 0.16 if kind == "sum" else 0.29
+        style = f"round,pad=0,rounding_size={height if kind == 'sum' else 0.05}"
+        corner, width = (i - half[i], -height), 2 * half[i]
+        axes.add_patch(FancyBboxPatch(corner, width, 2 * height, style, facecolor=fill, edgecolor=edge))
+        axes.text(i, -0.01, words, ha="center", va="center", fontsize=8.5)
+        axes.text(i, -0.38, notes[i] if notes else "", ha="center", va="top", fontsize=8)
+    for i in range(1, len(boxes)):
+        axes.annotate("", (i - half[i], 0), (i - 1 + half[i - 1], 0), arrowprops=ARROW)
+        axes.text(i - 0.5, 0.08, arrows[i - 1] if arrows else "", ha="center", va="bottom", fontsize=8)
+
+
+def draw_detour(axes: Axes, start: float, end: float, height: float, words: str = "") -> None:
+    """An arrow around the boxes of a row: from `start` to `height`, along, and back to the row at `end`."""
+    axes.plot([start, start, end, end], [0, height, height, 0.8 * height], color=LINE, linewidth=1.5, zorder=0)
+    axes.annotate("", (end, 0.5 * height), (end, 0.9 * height), arrowprops=ARROW)
+    axes.text((start + end) / 2, height + 0.04, words, ha="center", va="bottom", fontsize=8)
+
+
+def as_svg(figure: Figure) -> SVG:
+    """A drawing as SVG, which stays sharp at every size; the figure is closed."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return SVG(file.getvalue())
