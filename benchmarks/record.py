@@ -10,10 +10,14 @@ def fill(path: Path, head: dict, jobs: Iterable[dict], run: Callable[..., dict])
 
     A job is what names a run and what `run` takes as keywords; the run's entry holds the job and what `run` returns.
     """
-    runs = json.loads(path.read_text())["runs"] if path.exists() else []
+
+    def known() -> list[dict]:
+        return json.loads(path.read_text())["runs"] if path.exists() else []
+
     for job in jobs:
-        if any(job.items() <= known.items() for known in runs):
+        if any(job.items() <= done.items() for done in known()):
             continue
-        runs.append({**job, **run(**job)})
+        made = {**job, **run(**job)}
+        runs = [*known(), made]  # another process may have added some
         path.write_text(json.dumps({**head, "runs": runs}, indent=1) + "\n")
-        print(runs[-1], flush=True)
+        print(made, flush=True)

@@ -61,7 +61,7 @@ def test_it_was_executed_in_order_and_without_error(path):
 @each_page
 def test_every_figure_has_alt_text(path):
     for cell in cells(path):
-        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+        if any({"image/png", "image/svg+xml"} & output.get("data", {}).keys() for output in cell.outputs):
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt.split()) >= 5, cell.source
 
