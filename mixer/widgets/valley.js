@@ -43,6 +43,8 @@ const HINT =
   "squares. A triangle at the top is a loss above 10, a cross one that is no longer a number. The dotted line is the " +
   "loss of a model that knows nothing. Both axes of losses are logarithmic.";
 
+const OFFERED = Object.entries(OPTIMISERS).map(([kind, words]) => [kind, words[0].toUpperCase() + words.slice(1)]);
+
 const inkOf = (optimiser) => INKS[isDark() ? "dark" : "light"][optimiser];
 const rateAt = (lr) => acrossOf(lr, ENDS, true);
 
@@ -122,7 +124,7 @@ function makeCurve(guess, nSteps, curves) {
     if (own?.loss === null)
       parts.push(markAt(pointsOf(own).at(-1)[0], BAND, { optimiser: chosen.optimiser, loss: null }));
     box.innerHTML = planeOf(parts, STYLE);
-    const words = `Loss step by step: ${OPTIMISERS[chosen.optimiser]}, learning rate ${chosen.lr}`;
+    const words = `Loss step by step, learning rate ${chosen.lr}`;
     say(heading, words);
     box.setAttribute(
       "aria-label",
@@ -134,7 +136,7 @@ function makeCurve(guess, nSteps, curves) {
 
 /** The optimiser, the learning rate, and the buttons that train all rates and forget them. */
 function makeControls(model, sweep) {
-  const optimiser = choice("Optimiser", Object.entries(OPTIMISERS), {
+  const optimiser = choice("Optimiser", OFFERED, {
     change: (kind) => put(model, "optimiser", kind),
   });
   const rate = slider("Learning rate", { text: (i) => String(RATES[i]), change: (i) => put(model, "lr", RATES[i]) });
