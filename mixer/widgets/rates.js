@@ -3,7 +3,7 @@
 import { areSizes, bytes, product } from "./numerics.js";
 
 export const VALLEY_TRAITS = ["optimiser", "lr", "seed", "losses"];
-export const OPTIMISERS = { adam: "Adam", sgd: "plain gradient descent" };
+export const OPTIMISERS = { sgd: "plain gradient descent", adam: "Adam" };
 export const FIRST_SEED = 1; // this and what follows as in valley.py
 const MOST_SEED = 2 ** 31 - 1;
 const MOST_BYTES = 200000;

@@ -9,7 +9,7 @@ from mixer.data import DataSet
 from mixer.widgets.figure import Engine, LiveFigure, check_choice
 
 RATES = [float(f"{digit}e{power}") for power in range(-4, 2) for digit in (1, 2, 5)]  # as in rates.js
-OPTIMISERS = ["adam", "sgd"]
+OPTIMISERS = ["sgd", "adam"]
 N_IMAGES = 500
 LARGEST = 200_000  # bytes of images: the page holds them as they are
 PATCH_SIZE = 2
@@ -27,7 +27,7 @@ class ValleyExplorer(LiveFigure):
     the last step. Beside the dots stands the loss of each batch in the run of the chosen rate. Random numbers are the
     engine's own, so the same seed gives the same run in every browser.
 
-    Traits: `optimiser`, "adam" or "sgd", which is plain gradient descent; `lr`, the chosen learning rate, one of 1, 2
+    Traits: `optimiser`, "sgd", which is plain gradient descent, or "adam"; `lr`, the chosen learning rate, one of 1, 2
     and 5 times a power of ten from 0.0001 to 50; `seed`, that of the runs to come; `losses`, one [optimiser, seed, lr,
     loss] for each run, where the loss is None if it was no longer a number. The run of the chosen rate is trained at
     once, the others by a button.
@@ -47,7 +47,7 @@ class ValleyExplorer(LiveFigure):
     n_output = traitlets.Int().tag(sync=True)
     mean = traitlets.List(traitlets.Float()).tag(sync=True)
     std = traitlets.List(traitlets.Float()).tag(sync=True)
-    optimiser = traitlets.Unicode("adam").tag(sync=True)
+    optimiser = traitlets.Unicode("sgd").tag(sync=True)
     lr = traitlets.Float(1e-3).tag(sync=True)
     seed = traitlets.Int(FIRST_SEED).tag(sync=True)
     losses = traitlets.List().tag(sync=True)
