@@ -8,6 +8,7 @@ from mixer.widgets.lab import TrainingLab
 from mixer.widgets.patches import PatchExplorer
 from mixer.widgets.reach import ReachExplorer
 from mixer.widgets.twin import ConvolutionTwin
+from mixer.widgets.valley import ValleyExplorer
 
 __all__ = [
     "ConvolutionTwin",
@@ -18,4 +19,5 @@ __all__ = [
     "ReachExplorer",
     "TokenMixingExplorer",
     "TrainingLab",
+    "ValleyExplorer",
 ]

@@ -24,6 +24,7 @@ KINDS = {  # of live figures, but for the laboratory, which has tests of its own
     "ReachExplorer": "mx-reach",
     "MixerFlow": "mx-flow",
     "CostExplorer": "mx-cost",
+    "ValleyExplorer": "mx-valley",
     "ConvolutionTwin": "mx-twin",
 }
 

@@ -24,6 +24,7 @@ from mixer.widgets import (
     ReachExplorer,
     TokenMixingExplorer,
     TrainingLab,
+    ValleyExplorer,
 )
 
 IS_LONG = settings.get_current_profile_name() == "long"
@@ -31,14 +32,24 @@ IS_LONG = settings.get_current_profile_name() == "long"
 IMAGES = torch.arange(3 * 64, dtype=torch.uint8).reshape(3, 1, 8, 8)
 
 
+def stripes() -> DataSet:
+    split = Split(IMAGES, torch.tensor([0, 1, 1]))
+    return DataSet("stripes", split, split, split, ["first", "others"], [0.5], [0.25], (1, 8, 8))
+
+
 def lab() -> TrainingLab:
     """A laboratory that trains in a moment, and has kept a run."""
-    split = Split(IMAGES, torch.tensor([0, 1, 1]))
-    data = DataSet("stripes", split, split, split, ["first", "others"], [0.5], [0.25], (1, 8, 8))
-    figure = TrainingLab(data, n_layers=2, n_channel=4, n_hidden=3, n_epochs=2)
+    figure = TrainingLab(stripes(), n_layers=2, n_channel=4, n_hidden=3, n_epochs=2)
     numbers = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "lr", "seconds"]
     history = [{"epoch": epoch, "images_per_second": 99, **dict.fromkeys(numbers, 0.5)} for epoch in (1, 2)]
     figure.runs = [{"settings": figure.settings, "history": history, "test_loss": 0.5, "test_accuracy": 0.5}]
+    return figure
+
+
+def valley() -> ValleyExplorer:
+    """A valley with two runs, one of which came to no number."""
+    figure = ValleyExplorer(stripes())
+    figure.losses = [["adam", 1, 0.01, 0.5], ["sgd", 2, 50.0, None]]
     return figure
 
 
@@ -50,6 +61,7 @@ FIGURES = {
     "ReachExplorer": ReachExplorer,
     "FilterExplorer": lambda: FilterExplorer(IMAGES[0], torch.eye(4), torch.ones(4), [0.5], [0.25]),
     "CostExplorer": CostExplorer,
+    "ValleyExplorer": valley,
     "TrainingLab": lab,
 }
 WRONG = [-1, 0, 0.5, 1e-9, 1e4, 1e8, 1e15, 1e308, None, "word", True, []]  # in the place of a size or a choice
@@ -115,6 +127,13 @@ TOGETHER = [  # damage in several places, that agree: the products of the sizes 
     ("CostExplorer", {"sizes.image_size": 8, "sizes.patch_size": 1.6}, "its sizes are damaged or incomplete"),
     ("CostExplorer", {"setting": "another"}, "there is no setting another"),
     ("CostExplorer", {"settings.0.1.n_channel": 1e9}, "its settings are damaged or incomplete"),
+    ("ValleyExplorer", {"shape": [1e8, 1e8, 0], "images": {"base64": ""}}, "its images are damaged or incomplete"),
+    ("ValleyExplorer", {"images": {"base64": ""}, "labels": {"base64": ""}}, "its images are damaged or incomplete"),
+    ("ValleyExplorer", {"shape": [64, 1, 1], "mean": [0] * 64}, "its images are damaged or incomplete"),
+    ("ValleyExplorer", {"n_output": 1}, "its images are damaged or incomplete"),
+    ("ValleyExplorer", {"lr": 0.003}, "there is no learning rate 0.003"),
+    ("ValleyExplorer", {"seed": 2**31}, "there is no seed 2147483648"),
+    ("ValleyExplorer", {"losses.0.2": 0.003}, "its losses are damaged or incomplete"),
     ("ConvolutionTwin", {"grid": [1e8, 1.6e-7]}, "its sizes are damaged or incomplete"),
     ("ConvolutionTwin", {"grid": [-4, -4]}, "its sizes are damaged or incomplete"),
     ("ConvolutionTwin", {"counts.n_added": 1e8, "n_added": 1e7}, "its sizes are damaged or incomplete"),

@@ -99,5 +99,5 @@ def test_each_source_is_a_module_by_itself(browser, served):
     page = browser.new_page()
     page.goto(address)
     load = "async (url) => typeof (await import(url)).default.render"
-    assert [page.evaluate(load, address + name) for name in figures] == ["function"] * 8
+    assert [page.evaluate(load, address + name) for name in figures] == ["function"] * 9
     page.close()
