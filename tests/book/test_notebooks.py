@@ -1,5 +1,6 @@
 """What every committed chapter must hold to; nbval itself re-runs them and compares their outputs."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 
 import mixer.widgets  # noqa: F401  (defines every kind of live figure)
 from _extensions.chromium import PAYLOAD
-from mixer.widgets.figure import LiveFigure
+from mixer.widgets.figure import FOLDER, LiveFigure
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,12 +112,14 @@ def test_it_asks_for_predictions(path):
 def test_live_figures_hold_the_present_module_and_style(path):
     """A page shows what was committed, so a change in mixer/widgets/ asks for `make notebooks`."""
     modules = {kind._esm for kind in LiveFigure.__subclasses__()}
+    engine = base64.b64encode((FOLDER / "engine.wasm").read_bytes()).decode()
     for cell in cells(path):
         for output in cell.outputs:
             for payload in PAYLOAD.findall(output.get("data", {}).get("text/html", "")):
                 stored = json.loads(payload)
                 assert stored["module"] in modules, cell.source
                 assert stored["css"] == LiveFigure._css, cell.source
+                assert stored["state"].get("engine", {"base64": engine})["base64"] == engine, cell.source
 
 
 @each_page
