@@ -119,7 +119,8 @@ def test_live_figures_hold_the_present_module_and_style(path):
                 stored = json.loads(payload)
                 assert stored["module"] in modules, cell.source
                 assert stored["css"] == LiveFigure._css, cell.source
-                assert stored["state"].get("engine", {"base64": engine})["base64"] == engine, cell.source
+                held = stored["state"].get("engine", {"base64": ""})["base64"]
+                assert held in ("", engine), cell.source  # some figures compute nothing
 
 
 @each_page
