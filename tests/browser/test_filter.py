@@ -82,6 +82,7 @@ def test_python_gives_the_number_that_the_page_shows(page, figure):
             page.get_by_role("radio").nth(getattr(figure, name)).check()
         if figure.stride == 1:
             page.get_by_label("Every pixel").check()
+        settle(page)  # the sliders reach as far as the map that is shown
         page.get_by_role("slider", name="Row").fill(str(figure.row // figure.stride))
         page.get_by_role("slider", name="Column").fill(str(figure.column // figure.stride))
         settle(page)
