@@ -120,6 +120,7 @@ def test_the_arrow_keys_move_the_frame_by_the_stride_and_not_beyond_the_image(pa
         settle(page)
         assert words in facts(page)
     page.get_by_label("Every pixel").check()
+    settle(page)
     pad.focus()
     page.keyboard.press("ArrowDown")
     settle(page)
