@@ -13,15 +13,12 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from record import fill
-
-from mixer import MLPMixer, Trainer, evaluate, load_data  # isort: skip  (before timm: torchvision can then be imported)
-from timm.models.mlp_mixer import MlpMixer
+from speed import PictureFiles, make_timm
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
+from torch.utils.data import DataLoader
 
+from mixer import MLPMixer, Trainer, evaluate, load_data
 from mixer.data import DataSet
 from mixer.devices import hardware
 from mixer.pretrained import WEIGHTS
@@ -41,21 +38,6 @@ INGREDIENTS = {  # what each row adds to the one before
     "random turns and shifts": dict(affine=0.5),
 }
 LOOP = "timm, DataLoader of PIL images"
-
-
-class Pictures(Dataset):
-    """Images as a usual DataLoader loop meets them: one PIL image, transformed, at a time."""
-
-    def __init__(self, data: DataSet):
-        self.pictures = [Image.fromarray(image[0].numpy()) for image in data.train.images]
-        self.labels = data.train.labels.tolist()
-        self.transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(data.mean, data.std)])
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
-        return self.transform(self.pictures[i]), self.labels[i]
 
 
 class Watch:
@@ -96,11 +78,10 @@ def learn(data: DataSet, row: str, seed: int) -> Watch:
 def loop(data: DataSet, seed: int) -> Watch:
     """Train timm's Mixer of the same sizes as the recipe "seed" does, by the usual loop."""
     C_in, H, _ = data.image_shape
-    sizes = dict(img_size=H, patch_size=SIZES["patch_size"], num_blocks=SIZES["n_layers"], embed_dim=SIZES["n_channel"])
-    ratio = tuple(SIZES[name] / SIZES["n_channel"] for name in ("n_hidden_token", "n_hidden_channel"))
-    network = MlpMixer(num_classes=10, in_chans=C_in, mlp_ratio=ratio, **sizes)
+    network = make_timm(H, **SIZES, n_image_channel=C_in)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0)
-    loader = DataLoader(Pictures(data), BATCH, shuffle=True, generator=torch.Generator().manual_seed(seed))
+    pictures = PictureFiles(data.train.images, data.train.labels, data.mean, data.std)
+    loader = DataLoader(pictures, BATCH, shuffle=True, generator=torch.Generator().manual_seed(seed))
     watch = Watch(network, data)
     for _ in range(N_EPOCHS):
         for images, labels in loader:

@@ -34,10 +34,10 @@ def make_ours(image_size, patch_size, n_channel, n_hidden_token, n_hidden_channe
     return mixer.MLPMixer(n_layers, n_channel, 1, 10, image_size, patch_size, 3, **hidden, norm="channels")
 
 
-def make_timm(image_size, patch_size, n_channel, n_hidden_token, n_hidden_channel, n_layers):
+def make_timm(image_size, patch_size, n_channel, n_hidden_token, n_hidden_channel, n_layers, n_image_channel=3):
     ratio = (n_hidden_token / n_channel, n_hidden_channel / n_channel)
     sizes = dict(img_size=image_size, patch_size=patch_size, num_blocks=n_layers, embed_dim=n_channel)
-    return MlpMixer(num_classes=10, mlp_ratio=ratio, **sizes)
+    return MlpMixer(num_classes=10, mlp_ratio=ratio, in_chans=n_image_channel, **sizes)
 
 
 def make_mlp_mixer_pytorch(image_size, patch_size, n_channel, n_hidden_token, n_hidden_channel, n_layers):
@@ -124,10 +124,9 @@ def report(title, times, against):
 class PictureFiles(Dataset):
     """Decoded images as a usual DataLoader loop meets them: one PIL image, transformed, at a time."""
 
-    def __init__(self, images, labels, mean, std):
-        self.pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in images]
+    def __init__(self, images, labels, mean, std, augmentation=()):
+        self.pictures = [Image.fromarray(image.permute(1, 2, 0).squeeze(2).numpy()) for image in images]
         self.labels = labels.tolist()
-        augmentation = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
         self.transform = transforms.Compose([*augmentation, transforms.ToTensor(), transforms.Normalize(mean, std)])
 
     def __len__(self):
@@ -149,7 +148,8 @@ def epochs(n_images, device):
     recipe = Recipe(n_epochs=1, batch_size=BATCH, padding=4)
     theirs = make_timm(**SIZES).to(device)
     optimiser = torch.optim.AdamW(theirs.parameters())
-    loader = DataLoader(PictureFiles(images, labels, mean, std), BATCH, shuffle=True)
+    augmentation = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
+    loader = DataLoader(PictureFiles(images, labels, mean, std, augmentation), BATCH, shuffle=True)
 
     def ours():
         list(Trainer(model, data, recipe, device=device.type))
