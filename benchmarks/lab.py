@@ -1,7 +1,8 @@
 """How fast the page trains: `python benchmarks/lab.py` trains Mixers on the digits in Chromium and in torch, in turns.
 
-Both train in float32 on one core, by the same recipe; what is compared is the time of the training steps alone. While
-the page trains, the time between its frames is taken.
+Both train in float32 on one core, by the same recipe; what is compared is the time of the training steps alone. Each
+turn of the page is a fresh one, in which the engine has rehearsed, as it does when a reader opens the page. While the
+page trains, the time between its frames is taken.
 """
 
 import os
@@ -23,7 +24,7 @@ from mixer import MLPMixer, fit, load_data
 from mixer.widgets import TrainingLab
 
 N_TURNS = 3
-MODELS = {  # with the epochs of each; the browser compiles the engine anew while the first ones run
+MODELS = {  # with the epochs of each
     "3 layers of 32 channels": dict(n_layers=3, n_channel=32, n_hidden=64, patch_size=2, n_epochs=30),
     "3 layers of 48 channels": dict(n_layers=3, n_channel=48, n_hidden=64, patch_size=2, n_epochs=30),
     "2 layers of 20 channels": dict(n_layers=2, n_channel=20, n_hidden=64, patch_size=2, n_epochs=10),

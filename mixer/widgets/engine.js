@@ -142,12 +142,13 @@ export class Engine {
  *
  * It answers with "step" after each slice of so many milliseconds, "epoch" with the record, the weights and the answers
  * to the validation images, "end", "pause", and "failed" with a sentence. Between slices it hears the next message; what
- * is computed does not depend on them.
+ * is computed does not depend on them. With its first job it trains for so many milliseconds and forgets that again:
+ * a browser compiles code well only after it has run, and so the first epochs are as fast as the others.
  */
 class TrainingRun {
-  constructor(port, slice) {
+  constructor(port, slice, rehearsal) {
     const { port1, port2 } = new MessageChannel(); // a task that comes at once, also in a tab in the background
-    Object.assign(this, { port, slice, again: port1, left: 0, ready: Promise.resolve() });
+    Object.assign(this, { port, slice, rehearsal, again: port1, left: 0, ready: Promise.resolve() });
     port2.onmessage = () => this.guard(() => this.work());
     port.onmessage = ({ data }) => this.hear(data);
   }
@@ -174,9 +175,19 @@ class TrainingRun {
     this.engine.configure(job.config, 16);
     this.engine.setImages(job.images, job.labels, job.order);
     this.engine.setRecipe(job.recipe, job);
-    this.engine.calls.start();
-    if (job.weights) this.engine.params.set(job.weights);
+    this.begin();
     this.send("started", { shares: this.evaluate(1).shares });
+    const { calls } = this.engine;
+    for (const start = performance.now(); performance.now() - start < this.rehearsal && calls.train_step(); );
+    this.rehearsal = 0;
+    this.begin();
+  }
+
+  /** The weights of the beginning, and no step taken. */
+  begin() {
+    const { engine, job } = this;
+    engine.calls.start();
+    if (job.weights) engine.params.set(job.weights);
   }
 
   run({ steps }) {
@@ -253,7 +264,7 @@ class TrainingRun {
 /** A run of training in slices on the page's own thread. */
 function runHere(answer) {
   const { port1, port2 } = new MessageChannel();
-  const run = new TrainingRun(port2, 8);
+  const run = new TrainingRun(port2, 8, 0);
   port1.onmessage = ({ data }) => answer(data);
   return { post: (message) => port1.postMessage(message), end: () => run.hear({ kind: "pause" }) };
 }
@@ -263,7 +274,7 @@ export function startRun(answer) {
   const constants = Object.entries({ MIXINGS, WITH_HIDDEN, TABLES, SIMD, NO_SIMD });
   const lines = constants.map(([name, value]) => `const ${name} = ${JSON.stringify(value)};`);
   const parts = [sizesOf, Engine, TrainingRun].map(String);
-  const text = [...lines, ...parts, "new TrainingRun(self, 50);"].join("\n");
+  const text = [...lines, ...parts, "new TrainingRun(self, 50, 300);"].join("\n");
   let [port, waiting] = [undefined, []]; // messages to a worker that has not answered yet
   const fallBack = () => {
     port = runHere(answer);
