@@ -29,9 +29,10 @@ SIZES = dict(image_size=32, patch_size=4, n_channel=128, n_hidden_token=256, n_h
 BATCH = 128
 
 
-def make_ours(image_size, patch_size, n_channel, n_hidden_token, n_hidden_channel, n_layers):
+def make_ours(image_size, patch_size, n_channel, n_hidden_token, n_hidden_channel, n_layers, n_image_channel=3):
     hidden = dict(n_hidden_token=n_hidden_token, n_hidden_channel=n_hidden_channel)
-    return mixer.MLPMixer(n_layers, n_channel, 1, 10, image_size, patch_size, 3, **hidden, norm="channels")
+    sizes = (n_layers, n_channel, 1, 10, image_size, patch_size, n_image_channel)
+    return mixer.MLPMixer(*sizes, **hidden, norm="channels")
 
 
 def make_timm(image_size, patch_size, n_channel, n_hidden_token, n_hidden_channel, n_layers, n_image_channel=3):
@@ -136,30 +137,65 @@ class PictureFiles(Dataset):
         return self.transform(self.pictures[i]), self.labels[i]
 
 
-def epochs(n_images, device):
-    """Two functions that train for one epoch, data included: ours, and a DataLoader loop around timm's Mixer."""
-    images = torch.randint(0, 256, (n_images, 3, 32, 32), dtype=torch.uint8)
+AFFINE = transforms.RandomAffine(15, (0.1, 0.1), (0.85, 1.15), (-11.3, 11.3), transforms.InterpolationMode.BILINEAR)
+PHOTOGRAPH = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
+TASKS = {  # the data set, its images, the sizes of the model, and two words for the same changes of an image
+    "photographs": ("cifar10", 2560, SIZES, dict(padding=4, flip=True), PHOTOGRAPH),
+    "MNIST, the shipped model": (
+        "mnist",
+        2560,
+        dict(n_image_channel=1, image_size=28, patch_size=4, n_channel=64, n_hidden_token=64, n_hidden_channel=128)
+        | dict(n_layers=4),
+        dict(affine=1.0),
+        [AFFINE],
+    ),
+    "MNIST, the model of the options' defaults": (
+        "mnist",
+        2560,
+        dict(n_image_channel=1, image_size=28, patch_size=2, n_channel=20, n_hidden_token=64, n_hidden_channel=64)
+        | dict(n_layers=2),
+        dict(affine=1.0),
+        [AFFINE],
+    ),
+    "digits, the model of the options' defaults": (
+        "digits",
+        1294,
+        dict(n_image_channel=1, image_size=8, patch_size=2, n_channel=48, n_hidden_token=64, n_hidden_channel=64)
+        | dict(n_layers=3),
+        dict(affine=1.0),
+        [AFFINE],
+    ),
+}
+
+
+def epochs(data_set, n_images, sizes, changes, augmentation, device):
+    """Two functions that train for one epoch and validate, data included: ours, and a DataLoader loop around timm."""
+    side, colours = sizes["image_size"], sizes.get("n_image_channel", 3)
+    images = torch.randint(0, 256, (n_images, colours, side, side), dtype=torch.uint8)
     labels = torch.randint(0, 10, (n_images,))
-    few = Split(images[:10], labels[:10])
-    mean, std = [0.5] * 3, [0.25] * 3
-    classes = [str(i) for i in range(10)]
-    data = DataSet("cifar10", Split(images, labels), few, few, classes, mean, std, (3, 32, 32))
-    model = make_ours(**SIZES)
-    recipe = Recipe(n_epochs=1, batch_size=BATCH, padding=4)
-    theirs = make_timm(**SIZES).to(device)
+    few = Split(images[: n_images // 9], labels[: n_images // 9])
+    mean, std = [0.5] * colours, [0.25] * colours
+    data = DataSet(data_set, Split(images, labels), few, few, [str(i) for i in range(10)], mean, std, images.shape[1:])
+    model = make_ours(**sizes)
+    recipe = Recipe(n_epochs=1, batch_size=BATCH, **changes)
+    theirs = make_timm(**sizes).to(device)
     optimiser = torch.optim.AdamW(theirs.parameters())
-    augmentation = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
     loader = DataLoader(PictureFiles(images, labels, mean, std, augmentation), BATCH, shuffle=True)
+    held_out = DataLoader(PictureFiles(few.images, few.labels, mean, std), BATCH)
 
     def ours():
         list(Trainer(model, data, recipe, device=device.type))
 
     def loop():
+        theirs.train()
         for x, y in loader:
             loss = F.cross_entropy(theirs(x.to(device)), y.to(device))
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+        theirs.eval()
+        with torch.no_grad():
+            return sum((theirs(x.to(device)).argmax(dim=1) == y.to(device)).sum().item() for x, y in held_out)
 
     return {"mixer": ours, "DataLoader loop around timm": loop}
 
@@ -195,7 +231,6 @@ def growth_table(device, rounds):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=11, help="turns of each runner (default: 11)")
-    parser.add_argument("--n_images", type=int, default=2560, help="images of the epoch (default: 2560)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     options = parser.parse_args()
     device = choose_device(options.device)
@@ -205,7 +240,9 @@ def main():
     print(f"{SIZES}, batch {BATCH}")
     torch.manual_seed(0)
     step_tables(device, options.rounds)
-    report("An epoch, data included", race(epochs(options.n_images, device), 3, device), "DataLoader loop around timm")
+    for title, task in TASKS.items():
+        times = race(epochs(*task, device), options.rounds, device)
+        report(f"An epoch with its validation, data included: {title}", times, "DataLoader loop around timm")
     growth_table(device, options.rounds)
 
 
