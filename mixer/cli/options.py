@@ -11,7 +11,7 @@ from mixer.devices import PRECISIONS
 from mixer.recipe import OPTIMISERS, RECIPES, Recipe, choose_recipe
 
 BY_DATA_SET = {
-    "digits": dict(patch_size=2, n_layers=3, n_channel=48, n_hidden=64, batch_size=64, n_epochs=30, lr=3e-3),
+    "digits": dict(patch_size=2, n_layers=3, n_channel=48, n_hidden=64, batch_size=64, lr=3e-3, recipe="strong"),
     "mnist": dict(patch_size=2, n_layers=2, n_channel=20, n_hidden=64),
     "cifar10": dict(patch_size=4, n_layers=2, n_channel=20, n_hidden=64),
     "cifar100": dict(patch_size=4, n_layers=6, n_channel=128, n_hidden=128),
@@ -87,8 +87,8 @@ class Options:
     token_mixing: str = option(TOKEN_MIXINGS, "how tokens are mixed; the API reference explains each", "mlp")
     channel_mixing: str = option(CHANNEL_MIXINGS, "how the channels of each token are mixed, or not", "mlp")
     shuffle: str = option(data.SHUFFLES, SHUFFLING, "none")
-    recipe: str = option(tuple(RECIPES), "how to train", "seed", "seed, which is Adam at a constant rate")
-    n_epochs: int = option(positive_int, "passes over the training images", free=True)
+    recipe: str = option(tuple(RECIPES), "how to train", "seed", "digits strong, otherwise seed: Adam at one rate")
+    n_epochs: int = option(positive_int, "passes over the training images", shown="20", free=True)
     batch_size: int = option(positive_int, "images per step")
     optimiser: str = option(tuple(OPTIMISERS), "AdamW, or plain gradient descent", shown="adam")
     lr: float = option(float, "highest learning rate, per step")

@@ -39,18 +39,16 @@ class Release:
 JPEG_COPY = "CIFAR-10 (JPEG copy: quality 75, chroma subsampled, and so lossy)"
 CIFAR = "--dataset folder --data_dir data/cifar10-jpeg --recipe strong --patch_size 4 --n_layers 4 --n_channel 96"
 CIFAR += " --n_hidden_token 48 --n_hidden_channel 192 --norm channels"
-MNIST = "--dataset mnist --recipe strong --norm channels --affine 0.75"
+MNIST = "--dataset mnist --recipe strong --norm channels --n_epochs 20"
 RELEASES = {
-    "digits": Release("the digits of scikit-learn", "--dataset digits --recipe strong", SEEDS),
+    "digits": Release("the digits of scikit-learn", "--dataset digits --recipe strong --affine 1 --n_epochs 30", SEEDS),
     "mnist": Release(
         "MNIST",
-        f"{MNIST} --n_epochs 30 --patch_size 4 --n_layers 4 --n_channel 64"
-        " --n_hidden_token 64 --n_hidden_channel 256",
+        f"{MNIST} --patch_size 4 --n_layers 4 --n_channel 64 --n_hidden_token 64 --n_hidden_channel 256",
     ),
     "mnist-14x14": Release(
         "MNIST",
-        f"{MNIST} --n_epochs 20 --patch_size 2 --n_layers 2 --n_channel 48"
-        " --n_hidden_token 40 --n_hidden_channel 96",
+        f"{MNIST} --patch_size 2 --n_layers 2 --n_channel 48 --n_hidden_token 40 --n_hidden_channel 96",
     ),
     "cifar10-jpeg": Release(JPEG_COPY, f"{CIFAR} --n_epochs 30"),
     "cifar10-jpeg-shuffled": Release(

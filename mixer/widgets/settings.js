@@ -116,7 +116,7 @@ export function commandOf({ dataName, limits, isOwn, shape }, { n_train, ...rest
   if (isOwn && rest.affine) return "train.py turns and shifts digits alone, so no command trains in this way.";
   const data = isOwn ? { dataset: "folder", data_dir: "pictures", image_size: shape[1] } : { dataset: dataName };
   const few = n_train < limits.n_train ? { n_train } : {};
-  const options = Object.entries({ ...data, ...few, ...rest }).filter(([, value]) => value !== null);
+  const options = Object.entries({ ...data, recipe: "seed", ...few, ...rest }).filter(([, value]) => value !== null);
   return `python train.py ${options.map(([name, value]) => `--${name} ${value}`).join(" ")}`;
 }
 

@@ -14,7 +14,7 @@ from mixer import checkpoint
 from mixer.cli.state import check_tensors
 
 ROOT = Path(__file__).parents[2]
-QUICK = ["--n_layers", "1", "--n_channel", "8", "--n_hidden", "8", "--num_threads", "1"]
+QUICK = ["--recipe", "seed", "--n_layers", "1", "--n_channel", "8", "--n_hidden", "8", "--num_threads", "1"]
 
 LONG = [*QUICK, "--n_epochs", "3000", "--precision", "fp32"]
 
