@@ -48,9 +48,9 @@ RELEASES = {
     ),
     "mnist-14x14": Release(
         "MNIST",
-        f"{MNIST} --patch_size 2 --n_layers 2 --n_channel 48 --n_hidden_token 40 --n_hidden_channel 96",
+        f"{MNIST} --affine 1 --patch_size 2 --n_layers 2 --n_channel 48 --n_hidden_token 40 --n_hidden_channel 96",
     ),
-    "cifar10-jpeg": Release(JPEG_COPY, f"{CIFAR} --n_epochs 30"),
+    "cifar10-jpeg": Release(JPEG_COPY, f"{CIFAR} --n_epochs 20"),
     "cifar10-jpeg-shuffled": Release(
         f"{JPEG_COPY}, all pixels of every image in one fixed random order", f"{CIFAR} --n_epochs 6 --shuffle global"
     ),
