@@ -1,5 +1,4 @@
 // The engine in JavaScript: a network in the memory of engine.wasm, and a run of training in a worker.
-//
 // What `startRun` names is also the text of the worker, so these functions and classes use nothing else.
 
 import { sizesOf } from "./numerics.js";
@@ -177,17 +176,16 @@ class TrainingRun {
     this.engine.setRecipe(job.recipe, job);
     this.begin();
     this.send("started", { shares: this.evaluate(1).shares });
-    const { calls } = this.engine;
-    for (const start = performance.now(); performance.now() - start < this.rehearsal && calls.train_step(); );
+    const end = performance.now() + this.rehearsal;
+    while (performance.now() < end && this.engine.calls.train_step());
     this.rehearsal = 0;
     this.begin();
   }
 
   /** The weights of the beginning, and no step taken. */
   begin() {
-    const { engine, job } = this;
-    engine.calls.start();
-    if (job.weights) engine.params.set(job.weights);
+    this.engine.calls.start();
+    if (this.job.weights) this.engine.params.set(this.job.weights);
   }
 
   run({ steps }) {
