@@ -20,6 +20,7 @@ from timm.models.mlp_mixer import MlpMixer
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from mixer.cli.options import BY_DATA_SET
 from mixer.data import DataSet, Split
 from mixer.devices import autocast, choose_device, choose_precision
 from mixer.recipe import Recipe
@@ -137,34 +138,27 @@ class PictureFiles(Dataset):
         return self.transform(self.pictures[i]), self.labels[i]
 
 
+def grey_sizes(side, patch_size, n_layers, n_channel, n_hidden_token, n_hidden_channel, **_):
+    """The sizes of a model for grey images of so many pixels a side, out of its configuration."""
+    sizes = dict(image_size=side, patch_size=patch_size, n_layers=n_layers, n_channel=n_channel, n_image_channel=1)
+    return sizes | dict(n_hidden_token=n_hidden_token, n_hidden_channel=n_hidden_channel)
+
+
+def default_sizes(data_set, side):
+    """The sizes of the model that the command trains on a data set of grey images, unless it is told others."""
+    options = BY_DATA_SET[data_set]
+    return grey_sizes(side, **options, n_hidden_token=options["n_hidden"], n_hidden_channel=options["n_hidden"])
+
+
 AFFINE = transforms.RandomAffine(15, (0.1, 0.1), (0.85, 1.15), (-11.3, 11.3), transforms.InterpolationMode.BILINEAR)
 PHOTOGRAPH = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
-TASKS = {  # the data set, its images, the sizes of the model, and two words for the same changes of an image
+TURNED = (dict(affine=1.0), [AFFINE])  # two words for the same changes of an image
+SHIPPED = mixer.load_checkpoint(mixer.shipped_weights("mnist"))[0].config
+TASKS = {  # the data set, how many images, the sizes of the model, and how the images are changed
     "photographs": ("cifar10", 2560, SIZES, dict(padding=4, flip=True), PHOTOGRAPH),
-    "MNIST, the shipped model": (
-        "mnist",
-        2560,
-        dict(n_image_channel=1, image_size=28, patch_size=4, n_channel=64, n_hidden_token=64, n_hidden_channel=128)
-        | dict(n_layers=4),
-        dict(affine=1.0),
-        [AFFINE],
-    ),
-    "MNIST, the model of the options' defaults": (
-        "mnist",
-        2560,
-        dict(n_image_channel=1, image_size=28, patch_size=2, n_channel=20, n_hidden_token=64, n_hidden_channel=64)
-        | dict(n_layers=2),
-        dict(affine=1.0),
-        [AFFINE],
-    ),
-    "digits, the model of the options' defaults": (
-        "digits",
-        1294,
-        dict(n_image_channel=1, image_size=8, patch_size=2, n_channel=48, n_hidden_token=64, n_hidden_channel=64)
-        | dict(n_layers=3),
-        dict(affine=1.0),
-        [AFFINE],
-    ),
+    "MNIST, the shipped model": ("mnist", 2560, grey_sizes(28, **SHIPPED), *TURNED),
+    "MNIST, the command's model": ("mnist", 2560, default_sizes("mnist", 28), *TURNED),
+    "digits, the command's model": ("digits", 1294, default_sizes("digits", 8), *TURNED),
 }
 
 
@@ -241,7 +235,7 @@ def main():
     torch.manual_seed(0)
     step_tables(device, options.rounds)
     for title, task in TASKS.items():
-        times = race(epochs(*task, device), options.rounds, device)
+        times = race(epochs(*task, device), 3, device)
         report(f"An epoch with its validation, data included: {title}", times, "DataLoader loop around timm")
     growth_table(device, options.rounds)
 
