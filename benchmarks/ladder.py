@@ -1,15 +1,18 @@
-"""How fast a Mixer learns MNIST, from the recipe "seed" downwards, one ingredient more in every row.
+"""How fast a Mixer learns, from the recipe "seed" downwards, one ingredient more in every row.
 
-`python benchmarks/ladder.py FOLDER` trains on MNIST, which is FOLDER/MNIST, and writes mixer/weights/ladder.json, which
-the page of records draws. It takes about 40 minutes on one core; with seeds behind the folder it makes these alone, so
-that two can run side by side. A run that stands there already is not repeated. The last row is the loop that most
-tutorials show: timm's Mixer of the same sizes behind a DataLoader of PIL images.
+`python benchmarks/ladder.py FOLDER` trains on MNIST, which is FOLDER/MNIST, and on the JPEG copy of CIFAR-10 in
+FOLDER/cifar10-jpeg. It writes mixer/weights/ladder.json and mixer/weights/ladder-photographs.json, which the page of
+records draws. The first takes about 40 minutes of one core, the second some hours; names of ladders and --seeds choose
+a part, so that two can run side by side. A run that stands there already is not repeated. The last row of each is the
+loop that most tutorials show: timm's Mixer of the same sizes behind a DataLoader of PIL images.
 """
 
-import sys
+import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -19,39 +22,144 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mixer import MLPMixer, Trainer, evaluate, load_data
-from mixer.data import DataSet
+from mixer.cli.release import JPEG_COPY
+from mixer.data import PHOTOGRAPHS, DataSet, Split
 from mixer.devices import hardware
 from mixer.pretrained import WEIGHTS
-from mixer.training import choose_recipe
+from mixer.training import choose_recipe, predict
 
-RECORD = WEIGHTS / "ladder.json"
-SEEDS, N_EPOCHS, BATCH, PER_EPOCH = (1, 2, 3), 3, 128, 3  # the last: how often an epoch is validated
-SIZES = dict(n_layers=3, n_channel=48, n_hidden_token=48, n_hidden_channel=96, patch_size=4)
-INGREDIENTS = {  # what each row adds to the one before
-    "seed": dict(batch_size=BATCH, n_epochs=N_EPOCHS),
-    "lr 0.003, warm-up and cosine": dict(lr=3e-3, warm_up=0.1),
-    "weight decay 0.2": dict(weight_decay=0.2),
-    "label smoothing 0.1": dict(label_smoothing=0.1),
-    "gradients clipped to norm 1": dict(clip=1.0),
-    "running mean of the weights": dict(ema=0.998),
-    "Muon for the mixing MLPs": dict(muon_lr=0.02),
-    "random turns and shifts": dict(affine=0.5),
-}
+SEEDS, PER_EPOCH = (1, 2, 3), 3  # the second: how often an epoch is validated
 LOOP = "timm, DataLoader of PIL images"
+
+
+def begin_as_identity(trainer: Trainer) -> None:
+    """Set the last linear layer of every mixing MLP to zero, so that the untrained layers change nothing."""
+    for network in (trainer.model, trainer.learner):
+        for layer in network.layers:
+            for block in (layer.token_mixing, layer.channel_mixing):
+                nn.init.zeros_(block.fc2.weight)
+                nn.init.zeros_(block.fc2.bias)
+
+
+@torch.no_grad()
+def whiten(trainer: Trainer) -> None:
+    """Let the per-patch layer begin as a whitening of patches, turned at random into its channels.
+
+    The filters come from the covariance of the patches of 5,000 training images, with 0.01 added to its eigenvalues;
+    their size is that of PyTorch's own initialisation.
+    """
+    images = trainer.data.normalise(trainer.data.train.images[:5000])
+    patches = trainer.model.patches(images).flatten(0, 1)  # [N, n_pixels]
+    values, vectors = torch.linalg.eigh(patches.T.cov())
+    own = trainer.model.per_patch.linear.weight  # [n_channel, n_pixels]
+    filters = torch.linalg.qr(torch.randn_like(own))[0] @ (vectors / (values + 0.01).sqrt()).T
+    filters *= own.std() / filters.std()
+    for network in (trainer.model, trainer.learner):
+        linear = network.per_patch.linear
+        linear.weight.copy_(filters)
+        linear.bias.copy_(-filters @ patches.mean(dim=0))
+
+
+def let_muon_train_all(trainer: Trainer) -> None:
+    """Move the weights of the per-patch layer and of the head from AdamW to Muon."""
+    muon, adam = trainer.optimisers
+    matrices, _ = adam.param_groups
+    settings = {name: value for name, value in muon.param_groups[0].items() if name != "params"}
+    muon.add_param_group({**settings, "params": matrices["params"]})
+    matrices["params"] = []
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """What is trained, and on what.
+
+    Attributes:
+        record: the name of the file that is written.
+        data: the images, in words.
+        load: how they are loaded from a folder.
+        sizes: of the Mixer.
+        n_epochs, batch_size: of every run.
+        ingredients: what each row adds to the one before: fields of the recipe, and the precision.
+        tried: what is added to the last of these rows alone: such fields, or `prepare`, a change of the trainer.
+    """
+
+    record: str
+    data: str
+    load: Callable[[Path], DataSet]
+    sizes: dict
+    n_epochs: int
+    batch_size: int
+    ingredients: dict[str, dict]
+    tried: dict[str, dict] = field(default_factory=dict)
+
+    def rows(self) -> tuple[str, ...]:
+        return (*self.ingredients, *self.tried, LOOP)
+
+    def settings(self, row: str) -> dict:
+        """All that a row has."""
+        names = list(self.ingredients)
+        changes = [self.ingredients[name] for name in (names[: names.index(row) + 1] if row in names else names)]
+        changes.append(self.tried.get(row, {}))
+        return {name: value for change in changes for name, value in change.items()}
+
+
+SCHEDULE, MUON = {"lr 0.003, warm-up and cosine": dict(lr=3e-3, warm_up=0.1)}, dict(muon_lr=0.02)
+LADDERS = {
+    "mnist": Ladder(
+        record="ladder.json",
+        data="MNIST",
+        load=partial(load_data, "mnist"),
+        sizes=dict(n_layers=3, n_channel=48, n_hidden_token=48, n_hidden_channel=96, patch_size=4),
+        n_epochs=3,
+        batch_size=128,
+        ingredients={
+            "seed": {},
+            **SCHEDULE,
+            "weight decay 0.2": dict(weight_decay=0.2),
+            "label smoothing 0.1": dict(label_smoothing=0.1),
+            "gradients clipped to norm 1": dict(clip=1.0),
+            "running mean of the weights": dict(ema=0.998),
+            "Muon for the mixing MLPs": MUON,
+            "random turns and shifts": dict(affine=0.5),
+        },
+    ),
+    "photographs": Ladder(
+        record="ladder-photographs.json",
+        data=JPEG_COPY,
+        load=lambda folder: load_data("folder", folder / "cifar10-jpeg"),
+        sizes=dict(n_layers=4, n_channel=96, n_hidden_token=48, n_hidden_channel=192, patch_size=4),
+        n_epochs=4,
+        batch_size=256,
+        ingredients={
+            "seed": {},
+            "bfloat16": dict(precision="bf16"),
+            **SCHEDULE,
+            "crops and mirror images": dict(padding=4, flip=True),
+            "decay, smoothing, clipping": dict(weight_decay=0.2, label_smoothing=0.1, clip=1.0),
+            "running mean of the weights": dict(ema=0.998),
+            "Muon for the mixing MLPs": MUON,
+        },
+        tried={
+            "Muon for all matrices": dict(prepare=let_muon_train_all),
+            "whitened per-patch layer": dict(prepare=whiten),
+            "blocks that begin at zero": dict(prepare=begin_as_identity),
+        },
+    ),
+}
 
 
 class Watch:
     """The curve of a run: images seen, seconds of the processor without those of validation, and accuracy."""
 
-    def __init__(self, network: nn.Module, data: DataSet):
+    def __init__(self, network: nn.Module, data: DataSet, n_epochs: int):
         self.network, self.data, self.curve, self.n_seen = network, data, [], 0
-        self.every = -(-len(data.train) // PER_EPOCH)
+        self.every, self.n_images = -(-len(data.train) // PER_EPOCH), n_epochs * len(data.train)
         self.start = time.process_time()
 
     def see(self, n_images: int) -> None:
         """Count images that were learned from; a few times in an epoch, validate."""
         self.n_seen += n_images
-        if self.n_seen < self.every * (len(self.curve) + 1) and self.n_seen < len(self.data.train) * N_EPOCHS:
+        if self.n_seen < min(self.every * (len(self.curve) + 1), self.n_images):
             return
         paused = time.process_time()
         accuracy = evaluate(self.network, self.data, self.data.validation)["accuracy"]
@@ -60,30 +168,34 @@ class Watch:
         self.start += time.process_time() - paused
 
 
-def learn(data: DataSet, row: str, seed: int) -> Watch:
-    """Train our Mixer by all ingredients up to those of a row."""
+def learn(ladder: Ladder, data: DataSet, row: str, seed: int) -> Watch:
+    """Train our Mixer by what a row has."""
     C_in, H, W = data.image_shape
-    network = MLPMixer(**SIZES, n_hidden=1, n_output=10, image_size=(H, W), n_image_channel=C_in, norm="channels")
-    rows = list(INGREDIENTS)
-    changes = [INGREDIENTS[name] for name in rows[: rows.index(row) + 1]]
-    recipe = choose_recipe("seed", **{name: value for change in changes for name, value in change.items()})
-    trainer = Trainer(network, data, recipe, seed, "cpu", "fp32")
-    watch = Watch(trainer.model, data)
+    network = MLPMixer(
+        **ladder.sizes, n_hidden=1, n_output=10, image_size=(H, W), n_image_channel=C_in, norm="channels"
+    )
+    settings = ladder.settings(row)
+    precision, prepare = settings.pop("precision", "fp32"), settings.pop("prepare", lambda trainer: None)
+    recipe = choose_recipe("seed", batch_size=ladder.batch_size, n_epochs=ladder.n_epochs, **settings)
+    trainer = Trainer(network, data, recipe, seed, "cpu", precision)
+    prepare(trainer)
+    watch = Watch(trainer.model, data, ladder.n_epochs)
     trainer.after_step = watch.see
     while not trainer.finished:
         trainer.train_epoch()
     return watch
 
 
-def loop(data: DataSet, seed: int) -> Watch:
+def loop(ladder: Ladder, data: DataSet, seed: int) -> Watch:
     """Train timm's Mixer of the same sizes as the recipe "seed" does, by the usual loop."""
     C_in, H, _ = data.image_shape
-    network = make_timm(H, **SIZES, n_image_channel=C_in)
+    network = make_timm(H, **ladder.sizes, n_image_channel=C_in)
     optimiser = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0)
     pictures = PictureFiles(data.train.images, data.train.labels, data.mean, data.std)
-    loader = DataLoader(pictures, BATCH, shuffle=True, generator=torch.Generator().manual_seed(seed))
-    watch = Watch(network, data)
-    for _ in range(N_EPOCHS):
+    order = torch.Generator().manual_seed(seed)
+    loader = DataLoader(pictures, ladder.batch_size, shuffle=True, generator=order)
+    watch = Watch(network, data, ladder.n_epochs)
+    for _ in range(ladder.n_epochs):
         for images, labels in loader:
             loss = F.cross_entropy(network(images), labels)
             optimiser.zero_grad()
@@ -93,35 +205,55 @@ def loop(data: DataSet, seed: int) -> Watch:
     return watch
 
 
-def run(data: DataSet, row: str, seed: int) -> dict:
-    """The curve of a run, and the accuracy of its end on the test images."""
+@torch.no_grad()
+def mirrored_accuracy(network: nn.Module, data: DataSet) -> float:
+    """The accuracy on the test images of the mean answer to each image and to its mirror image."""
+    both = [data.test.images, data.test.images.flip(3)]
+    logits = [predict(network, data, Split(images, data.test.labels)) for images in both]
+    return (sum(logits).argmax(dim=1) == data.test.labels).float().mean().item()
+
+
+def run(ladder: Ladder, data: DataSet, row: str, seed: int) -> dict:
+    """The curve of a run, and the accuracy of its end on the test images; of photographs, with mirror images, too."""
     torch.manual_seed(seed)
-    watch = loop(data, seed) if row == LOOP else learn(data, row, seed)
+    watch = loop(ladder, data, seed) if row == LOOP else learn(ladder, data, row, seed)
     n_parameters = sum(p.numel() for p in watch.network.parameters())
     test = evaluate(watch.network, data, data.test)["accuracy"]
-    return dict(n_parameters=n_parameters, curve=watch.curve, test_accuracy=round(test, 4))
+    made = dict(n_parameters=n_parameters, curve=watch.curve, test_accuracy=round(test, 4))
+    if data.name in PHOTOGRAPHS:
+        made["mirrored_test_accuracy"] = round(mirrored_accuracy(watch.network, data), 4)
+    return made
 
 
-def jobs(seeds: tuple[int, ...]) -> Iterator[dict]:
-    """What is to be run, each by its settings."""
-    for seed in seeds:
-        for row in (*INGREDIENTS, LOOP):
-            yield dict(row=row, seed=seed)
-
-
-def main(folder: str, *seeds: str) -> None:
-    torch.set_num_threads(1)
+def make(ladder: Ladder, folder: Path, seeds: list[int]) -> None:
+    """Make the runs that the record of a ladder lacks."""
+    tried = {row: {k: v for k, v in change.items() if k != "prepare"} for row, change in ladder.tried.items()}
     head = dict(
         command="python benchmarks/ladder.py data",
+        data=ladder.data,
         torch=torch.__version__,
-        sizes=SIZES,
-        ingredients=INGREDIENTS,
+        sizes=ladder.sizes,
+        n_epochs=ladder.n_epochs,
+        batch_size=ladder.batch_size,
+        ingredients=ladder.ingredients,
+        tried=tried,
         seeds=SEEDS,
         hardware=hardware(torch.device("cpu"), torch.float32),
     )
-    make: Callable[..., dict] = partial(run, load_data("mnist", folder))
-    fill(RECORD, head, jobs(tuple(map(int, seeds)) or SEEDS), make)
+    jobs = [dict(row=row, seed=seed) for seed in seeds for row in ladder.rows()]
+    fill(WEIGHTS / ladder.record, head, jobs, partial(run, ladder, ladder.load(folder)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the ladders of the page of records.")
+    parser.add_argument("folder", type=Path, help="folder of the data sets")
+    parser.add_argument("names", nargs="*", help=f"which ladders (default: {' and '.join(LADDERS)})")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="which seeds (default: all three)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in options.names or LADDERS:
+        make(LADDERS[name], options.folder, options.seeds)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -2,7 +2,8 @@
 //
 // <details class="predict" data-choices="Yes|No" data-answer="No" data-covers="1"> is a choice. Without data-choices the
 // answer is a number, with data-unit="%" on a bar from 0 to 100. data-covers says how many of the next results wait for
-// an answer. Behind a paragraph that begins with "Predict:" it is an experiment, whose outcome the reader opens.
+// an answer, and data-covers-text that the text behind them waits too, since it tells the answer. Behind a paragraph
+// that begins with "Predict:" it is an experiment, whose outcome the reader opens.
 // <div class="answer" data-formula="H*W" data-names="H W" data-trials="2 3; 4 5"></div> is an exercise: the formula that
 // is typed must give the same numbers.
 
@@ -63,6 +64,15 @@ function coveredBy(details) {
   const all = [...document.querySelectorAll("div.cell > .cell_output")];
   const outputs = all.filter((cell) => isBehind(cell) && !cell.querySelector(".mixer-figure"));
   return outputs.slice(0, Number(details.dataset.covers ?? 0));
+}
+
+/** The text behind a result, up to the next cell, heading or question. */
+function textBehind(output) {
+  const text = [];
+  let next = output.closest("div.cell").nextElementSibling;
+  for (; next && !next.matches("div.cell, section, details, .question"); next = next.nextElementSibling)
+    text.push(next);
+  return text;
 }
 
 function cover(output, details) {
@@ -138,12 +148,14 @@ function makePrediction(details) {
   const asked = askedBefore(details);
   const question = questionOf(asked ?? details.querySelector("summary"));
   const outputs = coveredBy(details);
+  const texts = "coversText" in details.dataset ? outputs.flatMap(textBehind) : [];
   const { box, status } = boxFor(details, asked);
   let controls;
   function draw() {
     controls?.remove();
     const isAsked = said(question) === undefined;
     outputs.forEach((output) => (isAsked ? cover(output, details) : uncover(output)));
+    texts.forEach((text) => text.classList.toggle("waits-too", isAsked));
     tell();
     controls = isAsked ? controlsFor(details.dataset, question, say) : button("Answer again", ask);
     controls.classList.add("question-controls");

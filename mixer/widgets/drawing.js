@@ -4,7 +4,7 @@ import { makeBoard, paint } from "./board.js";
 import { drawMap, describe, picture } from "./canvas.js";
 import { makeNetworks } from "./network.js";
 import { bytes, largest, rowOf, sizesOf } from "./numerics.js";
-import { h, note, panel, say, statusLine, tick } from "./page.js";
+import { decimal, h, note, panel, say, statusLine, tick } from "./page.js";
 
 const READING =
   "The trained model reads the drawing, whatever step is shown. Small map: what each patch contributes to the chosen " +
@@ -84,7 +84,7 @@ function drawAnswer(
   const order = Array.from(activations.keys()).sort((a, b) => activations[b] - activations[a]);
   const first = order.slice(0, N_NAMED).join(", ");
   const place = order.indexOf(unit) + 1;
-  const strength = activations[unit].toFixed(2).replace("-", "−");
+  const strength = decimal(activations[unit]);
   const answer = `The model reads ${name} (${(100 * share).toFixed(1)} %). Most excited: units ${first}.`;
   say(
     facts,

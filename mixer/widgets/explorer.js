@@ -4,7 +4,7 @@ import { makeDrawing } from "./drawing.js";
 import { around, mapsAt, norm, dot, ORDERS, readLibrary } from "./library.js";
 import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
 import { highest, isIndex, largest, rowOf } from "./numerics.js";
-import { choice, h, isDark, live, note, panel, put, row, say, slider, statusLine, title } from "./page.js";
+import { choice, decimal, h, isDark, live, note, panel, put, row, say, slider, statusLine, title } from "./page.js";
 import { makeSheet } from "./sheet.js";
 import { meanFrequency, spectrum, strongest } from "./spectrum.js";
 import { makeTime } from "./timebar.js";
@@ -73,8 +73,6 @@ function mostOpposite(unit, nUnits, numbers) {
   const cosine = Math.min(...cosines);
   return { unit: cosines.indexOf(cosine), cosine };
 }
-
-const decimal = (number) => number.toFixed(2).replace("-", "−");
 
 /** The places of the highest and the lowest value of a map, in words. */
 function extremes(map, columns) {

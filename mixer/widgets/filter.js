@@ -2,8 +2,24 @@
 
 import { describe, drawImage, drawMap, picture, pointerOn } from "./canvas.js";
 import { largest } from "./numerics.js";
-import { clamp, h, live, newId, note, panel, place, put, row, say, slider, statusLine, tick, title } from "./page.js";
-import { COLOUR_NAMES, computing, FILTER_TRAITS, patchAt, readChoices, readState, shown } from "./sliding.js";
+import {
+  clamp,
+  decimal,
+  h,
+  live,
+  newId,
+  note,
+  panel,
+  place,
+  put,
+  row,
+  say,
+  slider,
+  statusLine,
+  tick,
+  title,
+} from "./page.js";
+import { COLOUR_NAMES, computing, FILTER_TRAITS, patchAt, readChoices, readState } from "./sliding.js";
 
 const LIT = "outline-color: #ffb000; box-shadow: 0 0 0 4px #000";
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
@@ -121,7 +137,7 @@ function makeChannelMap(model, { H, W, P, names }, move) {
     pad.frameAt(x / stride / columns, y / stride / rows, 1 / columns, 1 / rows);
     say(heading, `Map: ${rows} × ${columns}, one number a ${stride === P ? "patch" : "pixel"}`);
     const words = `What the filter ${names[filter]} gives at ${rows} by ${columns} places, from`;
-    describe(pad.canvas, `${words} ${shown(Math.min(...numbers))} to ${shown(Math.max(...numbers))}.`);
+    describe(pad.canvas, `${words} ${decimal(Math.min(...numbers), 3)} to ${decimal(Math.max(...numbers), 3)}.`);
   }
   return { el: half(heading, pad.el), draw };
 }
@@ -144,9 +160,9 @@ function makeProducts(source) {
         const part = values.slice(c * P * P, (c + 1) * P * P);
         drawMap(maps[i], part, P, P, limits[i]);
         const what = ["pixels of the patch", "weights of the filter", "products"][i];
-        describe(maps[i], `${name}, ${what}: ${Array.from(part, (value) => shown(value, 2)).join(", ")}`);
+        describe(maps[i], `${name}, ${what}: ${Array.from(part, (value) => decimal(value)).join(", ")}`);
       });
-      say(sum, shown(sums[c]));
+      say(sum, decimal(sums[c], 3));
     });
   }
   return { el: panel("mx-wide", title("One number: pixel times weight, added up"), el), draw };
@@ -183,7 +199,7 @@ function placeInWords({ y, x, stride }, { sum, bias }, { C, W, P }) {
   const token = `token ${(y / P) * (W / P) + x / P}`;
   const patch = `T${token.slice(1)}, the patch in row ${y / P}, column ${x / P} of the grid`;
   const where = stride === P ? patch : `Pixel row ${y}, column ${x}`;
-  const sums = `${C * P * P} products add up to ${shown(sum)}; with the bias ${shown(bias)} this is ${shown(sum + bias)}`;
+  const sums = `${C * P * P} products add up to ${decimal(sum, 3)}; with the bias ${decimal(bias, 3)} this is ${decimal(sum + bias, 3)}`;
   const also = stride === P ? "" : isToken ? ` It is also the number of ${token}.` : " It is the number of no token.";
   return `${where}: ${sums}.${also}`;
 }

@@ -1,12 +1,11 @@
 // How the tables of MixerFlow are looked at: as tables or maps, what came out or was added, and the cell that is pointed at.
 
 import { largest } from "./numerics.js";
-import { choice, h, note, put, say, slider, stillness, tick } from "./page.js";
+import { choice, decimal, h, note, put, say, slider, stillness, tick } from "./page.js";
 
 const FOLDED_IN = 700; // milliseconds
 
 const smooth = (t) => t * t * (3 - 2 * t);
-const signed = (value) => value.toFixed(2).replace("-", "\u2212");
 
 /** The names of the table before each that a block adds to. */
 function tablesBefore(nLayers) {
@@ -88,7 +87,7 @@ export class Look {
     if (!name) return "";
     const place = token !== undefined && `token ${token} ${this.place(token)}`;
     const parts = [place, channel !== undefined && `channel ${channel}`, unit].filter(Boolean).join(", ");
-    return `${name}: ${parts}${value === undefined ? "" : `: ${signed(value)}`}`;
+    return `${name}: ${parts}${value === undefined ? "" : `: ${decimal(value)}`}`;
   }
 
   place(token) {

@@ -34,6 +34,13 @@ export const say = (element, text) => element.textContent !== text && (element.t
 /** A share in per cent. */
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
+/** A number with a true minus sign, and with none before a zero. */
+export const decimal = (number, digits = 2) =>
+  number
+    .toFixed(digits)
+    .replace(/^-(?=.*[1-9])/, "\u2212")
+    .replace("-", "");
+
 export const clamp = (low, value, high) => Math.max(low, Math.min(high, value));
 
 /** Place an element in the one around it: sides as shares of that one's, among left, top, width and height. */

@@ -2,7 +2,7 @@
 
 import { colour, describe, drawMap, drawPixels, picture, pointerOn } from "./canvas.js";
 import { largest } from "./numerics.js";
-import { clamp, h, isDark, note, panel, place, put, say, title } from "./page.js";
+import { clamp, decimal, h, isDark, note, panel, place, put, say, title } from "./page.js";
 
 const TARGET = 44; // pixels of the smallest map that a finger finds
 const LEAST_GAP = 4; // pixels between maps
@@ -110,7 +110,7 @@ function makePreview({ rows, columns, nTokens }) {
     el.classList.toggle("mixer-hidden", i < 0);
     if (i < 0) return;
     drawMap(canvas, numbers.subarray(unit * nTokens, (unit + 1) * nTokens), rows, columns, limit);
-    say(words, `Unit ${unit}${firing ? ` fires with ${firing.activations[unit].toFixed(2)}` : ""}`);
+    say(words, `Unit ${unit}${firing ? ` fires with ${decimal(firing.activations[unit])}` : ""}`);
     const [left, top] = layout.corner(i);
     const isRight = left > layout.width / 2;
     el.style.left = isRight ? "auto" : `${left + layout.mapWidth + PREVIEW}px`;

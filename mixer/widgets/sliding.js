@@ -84,10 +84,3 @@ export function computing(source) {
     return { patch, weights, products, sums, sum: sumOf(sums), bias, numbers, limit: maps[filter].limit };
   };
 }
-
-/** A number with a true minus sign. */
-export const shown = (x, digits = 3) =>
-  x
-    .toFixed(digits)
-    .replace(/^-(?=.*[1-9])/, "\u2212")
-    .replace("-", "");

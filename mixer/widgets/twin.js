@@ -4,7 +4,7 @@ import { describe, drawImage, picture } from "./canvas.js";
 import { fill, fills, makeCells } from "./cells.js";
 import { Engine } from "./engine.js";
 import { areSizes, bytes, floats, GELUS, highest, isIndex, largest, product, rowOf } from "./numerics.js";
-import { h, live, note, panel, place, playButton, put, row, say, slider, statusLine, title } from "./page.js";
+import { decimal, h, live, note, panel, place, playButton, put, row, say, slider, statusLine, title } from "./page.js";
 import { correlate, fold, makeRival, rivalsOf, rolled } from "./rival.js";
 
 const TRAITS = ["unit", "channel", "example", "n_added", "down", "right"];
@@ -67,12 +67,6 @@ function compute(data, [unit, channel, example, nAdded, ...shift], gelu) {
   return { column, weights, products, sums, rowSums, rowLimit, totals, bias: b1[unit], biased, activations, rivals };
 }
 
-/** A number as it is shown, to five decimals and with a true minus sign. */
-function shown(x) {
-  const text = x.toFixed(5);
-  return text.replace(/^-(?=.*[1-9])/, "−").replace("-", "");
-}
-
 /** Bars between 0 and each sum as CSS pictures, in a frame from the lowest to the highest, and the line at 0. */
 function barsOf(sums) {
   const top = Math.max(0, highest(sums));
@@ -97,7 +91,7 @@ function makeTokenView(nTokens, pick) {
     weights.paint(fills(now.weights), `Row ${unit} of W1, one cell per token`, lit);
     products.paint(fills(now.products), `The first ${nAdded} of ${nTokens} products of the two`, lit, nAdded);
     const { bars, zero } = barsOf(now.sums);
-    sums.paint(bars, `The running sum of the products, now ${shown(now.totals[0])}`, lit, nAdded);
+    sums.paint(bars, `The running sum of the products, now ${decimal(now.totals[0], 5)}`, lit, nAdded);
     sums.el.style.background = zero;
     say(captions[0], `channel: the column LN(X)[:, ${channel}]`);
     say(captions[1], `weights: the row W₁[${unit}]`);
@@ -131,7 +125,7 @@ const both = (x) => [x, x];
 
 /** A line of the table: a label, and the numbers of both views with the names of their sources. */
 function line(label, numbers, names = ["", ""]) {
-  const texts = numbers.map((number) => (number === undefined ? "–" : shown(number)));
+  const texts = numbers.map((number) => (number === undefined ? "–" : decimal(number, 5)));
   const cells = texts.map((text, i) => h("td", {}, h("span", { class: "mx-note" }, names[i]), " ", text));
   return h("tr", {}, h("th", { scope: "row" }, label), ...cells);
 }
@@ -152,7 +146,7 @@ function makeTable(columns, nTokens) {
       line("× weight", both(now.weights[t]), [`W₁${index(`[${unit}, ${t}]`)}`, `kernel${cell}`]),
       line("= product", both(now.products[t])),
       line(`sum of ${nAdded} of ${nTokens}`, now.totals),
-      line(`+ bias ${shown(now.bias)}`, atEnd(now.biased)),
+      line(`+ bias ${decimal(now.bias, 5)}`, atEnd(now.biased)),
       line("GELU: activation", atEnd(now.activations)),
     );
   }
@@ -192,10 +186,10 @@ function makePlay(model, nTokens) {
 function factsOf(now, [unit, channel, , nAdded], nTokens) {
   const [left, right] = now.totals;
   const equal = Math.abs(left - right) < 1e-9 ? "are equal" : "differ";
-  const sums = `${nAdded} of ${nTokens} products are added. The two sums ${equal}: ${shown(left)} and ${shown(right)}.`;
+  const sums = `${nAdded} of ${nTokens} products are added. The two sums ${equal}: ${decimal(left, 5)} and ${decimal(right, 5)}.`;
   if (nAdded < nTokens) return sums;
   const which = `the activation of unit ${unit} on channel ${channel}`;
-  return `${sums} With the bias and through GELU, ${which} is ${shown(now.activations[0])}.`;
+  return `${sums} With the bias and through GELU, ${which} is ${decimal(now.activations[0], 5)}.`;
 }
 
 /** The values of the traits, in their order; an error, if one is not there to choose. */

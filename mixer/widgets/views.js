@@ -3,7 +3,7 @@
 import { colour, describe, drawImage, drawMap, drawPixels, picture } from "./canvas.js";
 import { tensorsOf, WITH_HIDDEN } from "./engine.js";
 import { highest, largest, product, sizesOf } from "./numerics.js";
-import { choice, h, note, panel, percent, row, say, slider, title } from "./page.js";
+import { choice, decimal, h, note, panel, percent, row, say, slider, title } from "./page.js";
 
 const WIDTH = 320; // of a chart, in units of its own
 const HEIGHT = 150;
@@ -148,8 +148,8 @@ function makeLayerMaps() {
     if (!found) return say(heading, `${words}: this token mixing has no maps`);
     canvas.classList.toggle("mx-one", found.n === 1);
     drawMaps(canvas, found, dark);
-    const correlation = neighbourCorrelation(found.maps, found.n, found.rows, found.columns).toFixed(2);
-    say(heading, `${words}: neighbour correlation ${correlation}`);
+    const correlation = neighbourCorrelation(found.maps, found.n, found.rows, found.columns);
+    say(heading, `${words}: neighbour correlation ${decimal(correlation)}`);
     describe(canvas, `${words}: ${found.n} maps of ${found.rows} by ${found.columns} weights.`);
   };
   return { el, draw };

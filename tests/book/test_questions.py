@@ -14,7 +14,7 @@ from _extensions.chromium import Tab
 BOOK = Path(__file__).parents[2] / "book"
 CHAPTERS = sorted(path.stem for path in BOOK.glob("[0-9]*.ipynb"))
 ALL = [*CHAPTERS, "lab"]
-WAITS = ".cell_output.waits"
+WAITS, TEXT = ".cell_output.waits", ".bd-article .waits-too"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_every_prediction_waits_for_an_answer_and_uncovers_what_it_covers(page, 
     for i in range(count):
         fold = folds.nth(i)
         data = fold.evaluate("(fold) => ({ ...fold.dataset })")
-        covered = page.locator(WAITS).count()
+        covered, text = page.locator(WAITS).count(), page.locator(TEXT).count()
         assert not fold.evaluate("(fold) => fold.open")
         if "choices" in data:
             choices = data["choices"].split("|")
@@ -72,7 +72,8 @@ def test_every_prediction_waits_for_an_answer_and_uncovers_what_it_covers(page, 
         expect(told).to_have_text(f"You said: {said}. It is: {data['answer']}{unit}.")
         assert fold.evaluate("(fold) => fold.open")
         assert page.locator(WAITS).count() == covered - int(data.get("covers", 0))
-    assert page.locator(WAITS).count() == 0
+        assert (page.locator(TEXT).count() < text) == ("coversText" in data)
+    assert page.locator(WAITS).count() == page.locator(TEXT).count() == 0
 
 
 def test_a_result_is_hidden_until_one_answers_skips_or_opens_the_fold(page, book):
@@ -208,6 +209,17 @@ def test_a_browser_that_keeps_nothing_still_asks(browser, book):
     page.get_by_role("button", name="Yes", exact=True).first.click()
     assert page.get_by_text("You said: Yes. It is: No.").is_visible()
     page.close()
+
+
+def test_text_that_tells_the_result_waits_with_it(page, book):
+    opened(page, book, "08_ablations")
+    told = page.get_by_text("The gap is many times wider than the groups")
+    assert not told.is_visible()
+    page.emulate_media(media="print")
+    assert told.is_visible()
+    page.emulate_media(media="screen")
+    page.get_by_role("button", name="Show the result").first.click()
+    assert told.is_visible()
 
 
 def test_on_paper_nothing_waits(page, book):
