@@ -94,6 +94,16 @@ function uncover(output) {
   output.querySelector(".waits-for")?.remove();
 }
 
+/** A function that hides what waits for an answer, or shows it. */
+function makeKeeper(details) {
+  const outputs = coveredBy(details);
+  const texts = "coversText" in details.dataset ? outputs.flatMap(textBehind) : [];
+  return (isAsked) => {
+    outputs.forEach((output) => (isAsked ? cover(output, details) : uncover(output)));
+    texts.forEach((text) => text.classList.toggle("waits-too", isAsked));
+  };
+}
+
 /** The control for a number: a bar from 0 to 100 for a share, else a box. */
 function numberControl(unit) {
   if (unit !== "%") return { el: make("input", { type: "number", step: "any", required: true }), words: [] };
@@ -147,15 +157,13 @@ function boxFor(details, asked) {
 function makePrediction(details) {
   const asked = askedBefore(details);
   const question = questionOf(asked ?? details.querySelector("summary"));
-  const outputs = coveredBy(details);
-  const texts = "coversText" in details.dataset ? outputs.flatMap(textBehind) : [];
+  const keep = makeKeeper(details);
   const { box, status } = boxFor(details, asked);
   let controls;
   function draw() {
     controls?.remove();
     const isAsked = said(question) === undefined;
-    outputs.forEach((output) => (isAsked ? cover(output, details) : uncover(output)));
-    texts.forEach((text) => text.classList.toggle("waits-too", isAsked));
+    keep(isAsked);
     tell();
     controls = isAsked ? controlsFor(details.dataset, question, say) : button("Answer again", ask);
     controls.classList.add("question-controls");
