@@ -7,6 +7,7 @@ import re
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
 
 from _extensions.chromium import PAYLOAD, Tab, remember, settle, wait_until_changed
 
@@ -148,6 +149,17 @@ def test_without_scripts_it_shows_still_pictures(browser, book, name):
 def test_it_is_light(book, name):
     """A page, beyond the theme's own files, and without its figures' files, weighs 1 MB at the most."""
     assert (book / f"{name}.html").stat().st_size <= 1_000_000
+
+
+def test_the_number_under_the_pointer_is_read_at_the_edge_of_the_window(tab, book, toc):
+    page = tab.open(book / f"{toc['root']}.html")
+    page.get_by_text("Look inside", exact=True).first.click()
+    settle(page)
+    page.locator(".mx-inside canvas").nth(2).hover()
+    reading = page.locator(".mx-inside .mx-reading").first
+    expect(reading).to_contain_text("After layer")
+    box, height = reading.bounding_box(), page.evaluate("innerHeight")
+    assert box["y"] + box["height"] == pytest.approx(height, abs=1)
 
 
 def test_a_figure_with_damaged_state_leaves_the_others_alive(tab, book, page_text, toc):
