@@ -18,7 +18,7 @@ from mixer.training import evaluate
 
 SEEDS = (1, 2, 3)
 RUNS = Path("runs", "weights")
-RECORDED = ("epoch", "validation_loss")  # of a run's history, for the figures
+RECORDED = ("epoch", "validation_loss", "validation_accuracy", "seconds")  # of a run's history, for figures and records
 
 
 @dataclass(frozen=True)
