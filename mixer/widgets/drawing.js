@@ -83,11 +83,11 @@ function drawAnswer(
   describe(map, `What the patches of the drawing contribute to unit ${unit} in channel ${channels[unit]}.`);
   const order = Array.from(activations.keys()).sort((a, b) => activations[b] - activations[a]);
   const first = order.slice(0, N_NAMED).join(", ");
-  const place = order.indexOf(unit) + 1;
+  const stronger = order.indexOf(unit);
   const strength = decimal(activations[unit]);
   const answer = `The model reads ${name} (${(100 * share).toFixed(1)} %). Most excited: units ${first}.`;
   say(
     facts,
-    `${answer} Unit ${unit} fires with ${strength} in channel ${channels[unit]}, place ${place} of ${order.length}.`,
+    `${answer} Unit ${unit} fires with ${strength} in channel ${channels[unit]}; ${stronger} of ${order.length} units fire more strongly.`,
   );
 }
