@@ -46,14 +46,14 @@ def whiten(trainer: Trainer) -> None:
     """Let the per-patch layer begin as a whitening of patches, turned at random into its channels.
 
     The filters come from the covariance of the patches of 5,000 training images, with 0.01 added to its eigenvalues;
-    their size is that of PyTorch's own initialisation.
+    the outputs are as large as with PyTorch's own initialisation.
     """
     images = trainer.data.normalise(trainer.data.train.images[:5000])
     patches = trainer.model.patches(images).flatten(0, 1)  # [N, n_pixels]
     values, vectors = torch.linalg.eigh(patches.T.cov())
     own = trainer.model.per_patch.linear.weight  # [n_channel, n_pixels]
     filters = torch.linalg.qr(torch.randn_like(own))[0] @ (vectors / (values + 0.01).sqrt()).T
-    filters *= own.std() / filters.std()
+    filters *= (patches @ own.T).std() / (patches @ filters.T).std()
     for network in (trainer.model, trainer.learner):
         linear = network.per_patch.linear
         linear.weight.copy_(filters)
