@@ -80,7 +80,7 @@ class Ladder:
         sizes: of the Mixer.
         n_epochs, batch_size: of every run.
         ingredients: what each row adds to the one before: fields of the recipe, and the precision.
-        tried: what is added to the last of these rows alone: such fields, or `prepare`, a change of the trainer.
+        tried: what is added to the last of these rows alone: changes of the trainer before it starts.
     """
 
     record: str
@@ -90,20 +90,18 @@ class Ladder:
     n_epochs: int
     batch_size: int
     ingredients: dict[str, dict]
-    tried: dict[str, dict] = field(default_factory=dict)
+    tried: dict[str, Callable[[Trainer], None]] = field(default_factory=dict)
 
     def rows(self) -> tuple[str, ...]:
         return (*self.ingredients, *self.tried, LOOP)
 
     def settings(self, row: str) -> dict:
-        """All that a row has."""
+        """The fields of the recipe, and the precision, that a row has."""
         names = list(self.ingredients)
-        changes = [self.ingredients[name] for name in (names[: names.index(row) + 1] if row in names else names)]
-        changes.append(self.tried.get(row, {}))
-        return {name: value for change in changes for name, value in change.items()}
+        names = names[: names.index(row) + 1] if row in names else names
+        return {setting: value for name in names for setting, value in self.ingredients[name].items()}
 
 
-SCHEDULE, MUON = {"lr 0.003, warm-up and cosine": dict(lr=3e-3, warm_up=0.1)}, dict(muon_lr=0.02)
 LADDERS = {
     "mnist": Ladder(
         record="ladder.json",
@@ -114,12 +112,12 @@ LADDERS = {
         batch_size=128,
         ingredients={
             "seed": {},
-            **SCHEDULE,
+            "lr 0.003, warm-up and cosine": dict(lr=3e-3, warm_up=0.1),
             "weight decay 0.2": dict(weight_decay=0.2),
             "label smoothing 0.1": dict(label_smoothing=0.1),
             "gradients clipped to norm 1": dict(clip=1.0),
             "running mean of the weights": dict(ema=0.998),
-            "Muon for the mixing MLPs": MUON,
+            "Muon for the mixing MLPs": dict(muon_lr=0.02),
             "random turns and shifts": dict(affine=0.5),
         },
     ),
@@ -133,16 +131,16 @@ LADDERS = {
         ingredients={
             "seed": {},
             "bfloat16": dict(precision="bf16"),
-            **SCHEDULE,
+            "lr 0.003, warm-up and cosine": dict(lr=3e-3, warm_up=0.1),
             "crops and mirror images": dict(padding=4, flip=True),
             "decay, smoothing, clipping": dict(weight_decay=0.2, label_smoothing=0.1, clip=1.0),
             "running mean of the weights": dict(ema=0.998),
-            "Muon for the mixing MLPs": MUON,
+            "Muon for the mixing MLPs": dict(muon_lr=0.02),
         },
         tried={
-            "Muon for all matrices": dict(prepare=let_muon_train_all),
-            "whitened per-patch layer": dict(prepare=whiten),
-            "blocks that begin at zero": dict(prepare=begin_as_identity),
+            "Muon for all matrices": let_muon_train_all,
+            "whitened per-patch layer": whiten,
+            "blocks that begin at zero": begin_as_identity,
         },
     ),
 }
@@ -175,10 +173,11 @@ def learn(ladder: Ladder, data: DataSet, row: str, seed: int) -> Watch:
         **ladder.sizes, n_hidden=1, n_output=10, image_size=(H, W), n_image_channel=C_in, norm="channels"
     )
     settings = ladder.settings(row)
-    precision, prepare = settings.pop("precision", "fp32"), settings.pop("prepare", lambda trainer: None)
+    precision = settings.pop("precision", "fp32")
     recipe = choose_recipe("seed", batch_size=ladder.batch_size, n_epochs=ladder.n_epochs, **settings)
     trainer = Trainer(network, data, recipe, seed, "cpu", precision)
-    prepare(trainer)
+    if row in ladder.tried:
+        ladder.tried[row](trainer)
     watch = Watch(trainer.model, data, ladder.n_epochs)
     trainer.after_step = watch.see
     while not trainer.finished:
@@ -205,29 +204,26 @@ def loop(ladder: Ladder, data: DataSet, seed: int) -> Watch:
     return watch
 
 
-@torch.no_grad()
-def mirrored_accuracy(network: nn.Module, data: DataSet) -> float:
-    """The accuracy on the test images of the mean answer to each image and to its mirror image."""
-    both = [data.test.images, data.test.images.flip(3)]
-    logits = [predict(network, data, Split(images, data.test.labels)) for images in both]
-    return (sum(logits).argmax(dim=1) == data.test.labels).float().mean().item()
+def test_accuracies(network: nn.Module, data: DataSet) -> dict[str, float]:
+    """The accuracy on the test images; of photographs also that of the mean answer to an image and its mirror image."""
+    logits = {"test_accuracy": predict(network, data, data.test)}
+    if data.name in PHOTOGRAPHS:
+        mirrored = Split(data.test.images.flip(3), data.test.labels)
+        logits["mirrored_test_accuracy"] = logits["test_accuracy"] + predict(network, data, mirrored)
+    right = {name: found.argmax(dim=1) == data.test.labels for name, found in logits.items()}
+    return {name: round(found.float().mean().item(), 4) for name, found in right.items()}
 
 
 def run(ladder: Ladder, data: DataSet, row: str, seed: int) -> dict:
-    """The curve of a run, and the accuracy of its end on the test images; of photographs, with mirror images, too."""
+    """The curve of a run, and the accuracies of its end on the test images."""
     torch.manual_seed(seed)
     watch = loop(ladder, data, seed) if row == LOOP else learn(ladder, data, row, seed)
     n_parameters = sum(p.numel() for p in watch.network.parameters())
-    test = evaluate(watch.network, data, data.test)["accuracy"]
-    made = dict(n_parameters=n_parameters, curve=watch.curve, test_accuracy=round(test, 4))
-    if data.name in PHOTOGRAPHS:
-        made["mirrored_test_accuracy"] = round(mirrored_accuracy(watch.network, data), 4)
-    return made
+    return dict(n_parameters=n_parameters, curve=watch.curve, **test_accuracies(watch.network, data))
 
 
 def make(ladder: Ladder, folder: Path, seeds: list[int]) -> None:
     """Make the runs that the record of a ladder lacks."""
-    tried = {row: {k: v for k, v in change.items() if k != "prepare"} for row, change in ladder.tried.items()}
     head = dict(
         command="python benchmarks/ladder.py data",
         data=ladder.data,
@@ -236,7 +232,7 @@ def make(ladder: Ladder, folder: Path, seeds: list[int]) -> None:
         n_epochs=ladder.n_epochs,
         batch_size=ladder.batch_size,
         ingredients=ladder.ingredients,
-        tried=tried,
+        tried=[*ladder.tried],
         seeds=SEEDS,
         hardware=hardware(torch.device("cpu"), torch.float32),
     )
