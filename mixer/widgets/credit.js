@@ -2,14 +2,14 @@
 
 import { describe, drawMap, picture } from "./canvas.js";
 import { tensorsOf } from "./engine.js";
-import { h, note, row, say, slider, title } from "./page.js";
+import { decimal, h, note, row, say, slider, title } from "./page.js";
 
 const ADDED =
   "Added by the unit, for the image on the board: its output map times its activation in each channel, read by the " +
   "head, whose LayerNorm divides by the standard deviation that it has now. Behind each class stands the number less " +
   "the mean over all classes.";
 
-const withSign = (value) => `${value < 0 ? "\u2212" : "+"}${Math.abs(value).toFixed(2)}`;
+const withSign = (value) => (decimal(value).startsWith("\u2212") ? "" : "+") + decimal(value);
 const averageOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** The mean of each channel after the head's LayerNorm, if a table were a part of the last one, `end`. */

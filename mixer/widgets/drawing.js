@@ -4,7 +4,7 @@ import { makeBoard, paint } from "./board.js";
 import { drawMap, describe, picture } from "./canvas.js";
 import { makeNetworks } from "./network.js";
 import { bytes, largest, rowOf, sizesOf } from "./numerics.js";
-import { decimal, h, note, panel, say, statusLine, tick } from "./page.js";
+import { decimal, h, note, panel, percent, say, statusLine, tick } from "./page.js";
 
 const READING =
   "The trained model reads the drawing, whatever step is shown. Small map: what each patch contributes to the chosen " +
@@ -85,7 +85,7 @@ function drawAnswer(
   const first = order.slice(0, N_NAMED).join(", ");
   const stronger = order.indexOf(unit);
   const strength = decimal(activations[unit]);
-  const answer = `The model reads ${name} (${(100 * share).toFixed(1)} %). Most excited: units ${first}.`;
+  const answer = `The model reads ${name} (${percent(share)}). Most excited: units ${first}.`;
   say(
     facts,
     `${answer} Unit ${unit} fires with ${strength} in channel ${channels[unit]}; ${stronger} of ${order.length} units fire more strongly.`,

@@ -5,7 +5,7 @@ import { describe, drawImage, picture } from "./canvas.js";
 import { cutAll, readPicture } from "./cut.js";
 import { dataOf, missingIn, settingsFor, splitOf } from "./examples.js";
 import { bytes } from "./numerics.js";
-import { button, choice, filesField, h, newId, note, onDrop, panel, put, row, say } from "./page.js";
+import { button, choice, filesField, h, newId, note, onDrop, panel, percent, put, row, say } from "./page.js";
 
 const OWN_SIZES = [8, 16, 28]; // as in lab.py, which gives the fixed orders for these
 const MOST_CLASSES = 10;
@@ -195,7 +195,7 @@ function countsInWords(own) {
     splits.reduce((sum, counts) => sum + counts[part], 0),
   );
   const parts = `${nTraining} to train on, ${nValidation} for validation (dashed) and ${nTest} for the test (dotted)`;
-  const step = `one test image more or less is ${(100 / nTest).toFixed(1)} %`;
+  const step = `one test image more or less is ${percent(1 / nTest)}`;
   const stale = own.used && own.used.version !== own.version ? " They have changed since the training began." : "";
   return `${nTraining + nValidation + nTest} images: ${parts}; ${step}.${stale}`;
 }

@@ -2,7 +2,7 @@
 
 import { startRun } from "./engine.js";
 import { bytes } from "./numerics.js";
-import { put } from "./page.js";
+import { percent, put } from "./page.js";
 import { configOf } from "./settings.js";
 
 const MOST_BYTES = 200e6; // of weights that are kept, one set for each epoch; of more, every second set goes
@@ -91,8 +91,7 @@ export class Runner {
     if (this.now) this.model.set("weights", new DataView(this.now.params.slice().buffer));
     put(this.model, "running", false);
     if (this.result) {
-      const share = (100 * this.result.test_accuracy).toFixed(1);
-      this.words = `Finished: ${share} % of the test images are answered rightly.`;
+      this.words = `Finished: ${percent(this.result.test_accuracy)} of the test images are answered rightly.`;
     }
     if (this.words) this.ended(Boolean(this.result));
   }
