@@ -98,6 +98,7 @@ weights: .venv/.installed  # train the shipped weights anew: hours; goes on wher
 
 records: .venv/.installed  # the stored runs of chapters 8, 12 and 13 and of the page of records: hours if all are missing; go on where they were stopped
 	$(BIN)/python benchmarks/shuffles.py $(DATA)/cifar10-jpeg
+	$(BIN)/python benchmarks/full.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/mixings.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/amounts.py $(DATA)
 	$(BIN)/python benchmarks/ladder.py $(DATA)

@@ -38,7 +38,7 @@ class Release:
 
 JPEG_COPY = "CIFAR-10 (JPEG copy: quality 75, chroma subsampled, and so lossy)"
 CIFAR = "--dataset folder --data_dir data/cifar10-jpeg --recipe strong --patch_size 4 --n_layers 4 --n_channel 96"
-CIFAR += " --n_hidden_token 48 --n_hidden_channel 192 --norm channels"
+CIFAR += " --n_hidden_token 48 --n_hidden_channel 192 --norm channels --n_epochs 20 --precision fp32"
 MNIST = "--dataset mnist --recipe strong --norm channels --n_epochs 20"
 RELEASES = {
     "digits": Release("the digits of scikit-learn", "--dataset digits --recipe strong --affine 1 --n_epochs 30", SEEDS),
@@ -50,9 +50,9 @@ RELEASES = {
         "MNIST",
         f"{MNIST} --affine 1 --patch_size 2 --n_layers 2 --n_channel 48 --n_hidden_token 40 --n_hidden_channel 96",
     ),
-    "cifar10-jpeg": Release(JPEG_COPY, f"{CIFAR} --n_epochs 20"),
+    "cifar10-jpeg": Release(JPEG_COPY, CIFAR),
     "cifar10-jpeg-shuffled": Release(
-        f"{JPEG_COPY}, all pixels of every image in one fixed random order", f"{CIFAR} --n_epochs 6 --shuffle global"
+        f"{JPEG_COPY}, all pixels of every image in one fixed random order", f"{CIFAR} --shuffle global"
     ),
 }
 
