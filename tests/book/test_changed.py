@@ -82,7 +82,7 @@ CHANGES = {  # chapter → (what stands in its code, what a reader writes instea
         ("SEEDS, N_STEPS, BATCH = (1, 2, 3), 120, 32", "SEEDS, N_STEPS, BATCH = (4, 5), 20, 50"),
         ("AMOUNTS = (40, 100, 250, 600, 1294)", "AMOUNTS = (30, 60, 200, 500, 1000)"),
         ("epsilon = 0.15 * 255", "epsilon = 0.1 * 255"),
-        ("n_steps=400, affine=strength", "n_steps=30, affine=strength"),
+        ("n_steps=400, **change", "n_steps=30, **change"),
         ("n_steps, large_test = 41,", "n_steps, large_test = 5,"),
         ("S, D, K = 196, 384, 2", "S, D, K = 49, 256, 3"),
     ],
