@@ -1,8 +1,8 @@
 """The Mixer and the small CNN of chapter 8 trained on photographs for as long as the shipped models, three seeds each.
 
 `python benchmarks/full.py FOLDER` trains both by the recipe "strong" on the JPEG copy of CIFAR-10 in FOLDER and writes
-mixer/weights/full.json, which chapter 8 reads. A run takes a quarter of an hour of one core with native bfloat16; with
---seeds some are made alone, so that two can run side by side. A run that stands there already is not repeated.
+mixer/weights/full.json, which chapter 8 and the page of records read. A run takes a quarter of an hour of one core with
+native bfloat16; with --seeds some are made alone, so that two can run side by side. What stands there is not repeated.
 """
 
 import argparse
@@ -12,27 +12,23 @@ from pathlib import Path
 import torch
 from ladder import SEEDS, test_accuracies
 from record import fill
+from shuffles import NETWORKS
 
-from mixer import MLPMixer, Trainer, load_checkpoint, load_data, shipped_weights
+from mixer import Trainer, load_checkpoint, load_data, shipped_weights
 from mixer.cli.release import JPEG_COPY
-from mixer.convolution import SmallCNN
 from mixer.data import DataSet
 from mixer.devices import hardware
 from mixer.pretrained import WEIGHTS
 from mixer.recipe import choose_recipe
 
-SHIPPED, ABOUT = load_checkpoint(shipped_weights("cifar10-jpeg"))
-NETWORKS = {
-    "Mixer": lambda: MLPMixer(**SHIPPED.config),
-    "CNN": lambda: SmallCNN(24, n_output=10, n_image_channel=3),
-}
+N_EPOCHS = load_checkpoint(shipped_weights("cifar10-jpeg"))[1]["n_epochs"]
 
 
 def run(images: DataSet, network: str, seed: int) -> dict:
     """Train a network: its accuracies, from 0 to 1, and the seconds that the training took."""
     torch.manual_seed(seed)
     made = NETWORKS[network]()
-    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=ABOUT["n_epochs"]), seed, "cpu")
+    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS), seed, "cpu")
     history = list(trainer)
     return dict(
         n_parameters=sum(p.numel() for p in made.parameters()),
@@ -55,7 +51,7 @@ def main() -> None:
         data=JPEG_COPY,
         torch=torch.__version__,
         recipe="strong",
-        n_epochs=ABOUT["n_epochs"],
+        n_epochs=N_EPOCHS,
         seeds=SEEDS,
     )
     jobs = [dict(network=network, seed=seed) for seed in options.seeds for network in NETWORKS]
