@@ -96,9 +96,10 @@ DATA ?= data
 weights: .venv/.installed  # train the shipped weights anew: hours; goes on where it was stopped. DATA is the data's folder
 	$(BIN)/python -m mixer.cli.release --data_dir $(DATA)
 
-records: .venv/.installed  # the stored runs of chapters 8, 12 and 13 and of the page of records: hours if all are missing; go on where they were stopped
+records: .venv/.installed  # the stored runs of chapters 6, 8, 12 and 13 and of the page of records: hours if all are missing; go on where they were stopped
 	$(BIN)/python benchmarks/shuffles.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/full.py $(DATA)/cifar10-jpeg
+	$(BIN)/python benchmarks/ingredients.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/mixings.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/amounts.py $(DATA)
 	$(BIN)/python benchmarks/ladder.py $(DATA)

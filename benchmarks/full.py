@@ -24,11 +24,11 @@ from mixer.recipe import choose_recipe
 N_EPOCHS = load_checkpoint(shipped_weights("cifar10-jpeg"))[1]["n_epochs"]
 
 
-def run(images: DataSet, network: str, seed: int) -> dict:
-    """Train a network: its accuracies, from 0 to 1, and the seconds that the training took."""
+def run(images: DataSet, network: str, seed: int, **changes) -> dict:
+    """Train a network by the recipe "strong", with changes: its accuracies, from 0 to 1, and the training's seconds."""
     torch.manual_seed(seed)
     made = NETWORKS[network]()
-    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS), seed, "cpu")
+    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS, **changes), seed, "cpu")
     history = list(trainer)
     return dict(
         n_parameters=sum(p.numel() for p in made.parameters()),

@@ -41,7 +41,11 @@ CIFAR = "--dataset folder --data_dir data/cifar10-jpeg --recipe strong --patch_s
 CIFAR += " --n_hidden_token 48 --n_hidden_channel 192 --norm channels --n_epochs 20 --precision fp32"
 MNIST = "--dataset mnist --recipe strong --norm channels --n_epochs 20"
 RELEASES = {
-    "digits": Release("the digits of scikit-learn", "--dataset digits --recipe strong --affine 1 --n_epochs 30", SEEDS),
+    "digits": Release(
+        "the digits of scikit-learn",
+        "--dataset digits --recipe strong --affine 1 --n_epochs 30 --precision fp32",
+        SEEDS,
+    ),
     "mnist": Release(
         "MNIST",
         f"{MNIST} --patch_size 4 --n_layers 4 --n_channel 64 --n_hidden_token 64 --n_hidden_channel 256",
