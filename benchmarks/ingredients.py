@@ -1,0 +1,62 @@
+"""What each ingredient of the recipe "strong" buys at full length: the Mixer on photographs without one of them.
+
+`python benchmarks/ingredients.py FOLDER` trains on the JPEG copy of CIFAR-10 in FOLDER, as long as the shipped models,
+with three seeds, and writes mixer/weights/ingredients.json, which chapter 6 reads. The runs with all ingredients are
+those of the Mixer in full.json. A run takes a quarter of an hour of one core with native bfloat16; with names and
+--seeds some are made alone, so that two can run side by side. A run that stands there already is not repeated.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from full import N_EPOCHS, run
+from ladder import SEEDS
+from record import fill
+
+from mixer import load_data
+from mixer.cli.release import JPEG_COPY
+from mixer.pretrained import WEIGHTS
+from mixer.recipe import RECIPES
+
+INGREDIENTS = {
+    "weight decay": ["weight_decay"],
+    "warm-up, cosine": ["warm_up"],
+    "label smoothing": ["label_smoothing"],
+    "clipping": ["clip"],
+    "random changes": ["padding", "flip"],
+    "running mean": ["ema"],
+    "Muon": ["muon_lr"],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train a Mixer at full length, without one ingredient at a time.")
+    parser.add_argument("folder", type=Path, help="folder of the JPEG copy of CIFAR-10")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all of {'; '.join(INGREDIENTS)})")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="which seeds (default: all three)")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(INGREDIENTS):
+        parser.error(f"{'; '.join(sorted(unknown))} is no ingredient; choose from {'; '.join(INGREDIENTS)}")
+    torch.set_num_threads(1)
+    images = load_data("folder", options.folder)
+    head = dict(
+        command="python benchmarks/ingredients.py data/cifar10-jpeg",
+        data=JPEG_COPY,
+        torch=torch.__version__,
+        recipe="strong",
+        n_epochs=N_EPOCHS,
+        ingredients=INGREDIENTS,
+        seeds=SEEDS,
+    )
+    jobs = [dict(without=name, seed=seed) for seed in options.seeds for name in options.names or INGREDIENTS]
+
+    def run_without(without: str, seed: int) -> dict:
+        off = {field: getattr(RECIPES["seed"], field) for field in INGREDIENTS[without]}
+        return run(images, "Mixer", seed, **off)
+
+    fill(WEIGHTS / "ingredients.json", head, jobs, run_without)
+
+
+if __name__ == "__main__":
+    main()
