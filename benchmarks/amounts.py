@@ -5,17 +5,15 @@ FOLDER/cifar10-jpeg, and writes mixer/weights/amounts.json, which chapter 13 dra
 core. A run that stands there already is not repeated.
 """
 
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
-from pathlib import Path
 
 import torch
-from record import fill
+from record import SEEDS, choose, fill, load
 from torch import nn
 
-from mixer import MLPMixer, Trainer, evaluate, load_data
+from mixer import MLPMixer, Trainer, evaluate
 from mixer.cli.release import JPEG_COPY
 from mixer.convolution import SmallCNN
 from mixer.data import DataSet
@@ -25,7 +23,7 @@ from mixer.training import choose_recipe
 
 RECORD = WEIGHTS / "amounts.json"
 DATA = {"MNIST": "MNIST", "photographs": JPEG_COPY}
-SEEDS, AMOUNTS = (1, 2, 3), {"MNIST": (100, 300, 1000, 3000, 10000), "photographs": (100, 1000, 10000)}
+AMOUNTS = {"MNIST": (100, 300, 1000, 3000, 10000), "photographs": (100, 1000, 10000)}
 N_STEPS, N_TEST, RECIPE = 400, 5000, dict(batch_size=32, lr=3e-3, warm_up=0.1)
 N_CHANNEL_CNN = {"MNIST": 9, "photographs": 10}  # about as many parameters as the Mixer
 
@@ -74,23 +72,24 @@ def run(load: Callable[[str], DataSet], data: str, network: str, n_train: int, s
     )
 
 
-def jobs() -> Iterator[dict]:
+def jobs(names: Iterable[str], seeds: Iterable[int]) -> Iterator[dict]:
     """What is to be run, each by its settings."""
-    for name, amounts in AMOUNTS.items():
-        for seed in SEEDS:
-            for n_train in amounts:
+    for name in names:
+        for seed in seeds:
+            for n_train in AMOUNTS[name]:
                 for network in ("Mixer", "CNN", "linear layer"):
                     yield dict(data=name, network=network, n_train=n_train, seed=seed)
 
 
-def main(folder: str) -> None:
+def main() -> None:
+    options = choose(__doc__, DATA)
     torch.set_num_threads(1)
 
     @cache
-    def load(name: str) -> DataSet:
+    def load_by_name(name: str) -> DataSet:
         if name == "photographs":
-            return load_data("folder", Path(folder) / "cifar10-jpeg")
-        return load_data("mnist", Path(folder))
+            return load("folder", options.folder / "cifar10-jpeg")
+        return load("mnist", options.folder)
 
     head = dict(
         command="python benchmarks/amounts.py data",
@@ -100,8 +99,8 @@ def main(folder: str) -> None:
         seeds=SEEDS,
         hardware=hardware(torch.device("cpu"), torch.float32),
     )
-    fill(RECORD, head, jobs(), partial(run, load))
+    fill(RECORD, head, jobs(options.names, options.seeds), partial(run, load_by_name))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

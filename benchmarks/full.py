@@ -5,16 +5,14 @@ mixer/weights/full.json, which chapter 8 and the page of records read. A run tak
 native bfloat16; with --seeds some are made alone, so that two can run side by side. What stands there is not repeated.
 """
 
-import argparse
 from functools import partial
-from pathlib import Path
 
 import torch
-from ladder import SEEDS, test_accuracies
-from record import fill
+from ladder import test_accuracies
+from record import SEEDS, choose, fill, load
 from shuffles import NETWORKS
 
-from mixer import Trainer, load_checkpoint, load_data, shipped_weights
+from mixer import Trainer, load_checkpoint, shipped_weights
 from mixer.cli.release import JPEG_COPY
 from mixer.data import DataSet
 from mixer.devices import hardware
@@ -41,10 +39,7 @@ def run(images: DataSet, network: str, seed: int, **changes) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train a Mixer and a CNN at full length.")
-    parser.add_argument("folder", type=Path, help="folder of the JPEG copy of CIFAR-10")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="which seeds (default: all three)")
-    options = parser.parse_args()
+    options = choose(__doc__)
     torch.set_num_threads(1)
     head = dict(
         command="python benchmarks/full.py data/cifar10-jpeg",
@@ -55,7 +50,7 @@ def main() -> None:
         seeds=SEEDS,
     )
     jobs = [dict(network=network, seed=seed) for seed in options.seeds for network in NETWORKS]
-    fill(WEIGHTS / "full.json", head, jobs, partial(run, load_data("folder", options.folder)))
+    fill(WEIGHTS / "full.json", head, jobs, partial(run, load("folder", options.folder)))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,10 @@ those of the Mixer in full.json. A run takes a quarter of an hour of one core wi
 --seeds some are made alone, so that two can run side by side. A run that stands there already is not repeated.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 from full import N_EPOCHS, run
-from ladder import SEEDS
-from record import fill
+from record import SEEDS, choose, fill, load
 
-from mixer import load_data
 from mixer.cli.release import JPEG_COPY
 from mixer.pretrained import WEIGHTS
 from mixer.recipe import RECIPES
@@ -31,15 +26,9 @@ INGREDIENTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train a Mixer at full length, without one ingredient at a time.")
-    parser.add_argument("folder", type=Path, help="folder of the JPEG copy of CIFAR-10")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all of {'; '.join(INGREDIENTS)})")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="which seeds (default: all three)")
-    options = parser.parse_args()
-    if unknown := set(options.names) - set(INGREDIENTS):
-        parser.error(f"{'; '.join(sorted(unknown))} is no ingredient; choose from {'; '.join(INGREDIENTS)}")
+    options = choose(__doc__, INGREDIENTS)
     torch.set_num_threads(1)
-    images = load_data("folder", options.folder)
+    images = load("folder", options.folder)
     head = dict(
         command="python benchmarks/ingredients.py data/cifar10-jpeg",
         data=JPEG_COPY,
@@ -49,7 +38,7 @@ def main() -> None:
         ingredients=INGREDIENTS,
         seeds=SEEDS,
     )
-    jobs = [dict(without=name, seed=seed) for seed in options.seeds for name in options.names or INGREDIENTS]
+    jobs = [dict(without=name, seed=seed) for seed in options.seeds for name in options.names]
 
     def run_without(without: str, seed: int) -> dict:
         off = {field: getattr(RECIPES["seed"], field) for field in INGREDIENTS[without]}

@@ -7,7 +7,6 @@ a part, so that two can run side by side. A run that stands there already is not
 loop that most tutorials show: timm's Mixer of the same sizes behind a DataLoader of PIL images.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,19 +15,19 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from record import fill
+from record import SEEDS, choose, fill, load
 from speed import PictureFiles, make_timm
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mixer import MLPMixer, Trainer, evaluate, load_data
+from mixer import MLPMixer, Trainer, evaluate
 from mixer.cli.release import JPEG_COPY
 from mixer.data import PHOTOGRAPHS, DataSet, Split
 from mixer.devices import hardware
 from mixer.pretrained import WEIGHTS
 from mixer.training import choose_recipe, predict
 
-SEEDS, PER_EPOCH = (1, 2, 3), 3  # the second: how often an epoch is validated
+PER_EPOCH = 3  # how often an epoch is validated
 LOOP = "timm, DataLoader of PIL images"
 
 
@@ -106,7 +105,7 @@ LADDERS = {
     "mnist": Ladder(
         record="ladder.json",
         data="MNIST",
-        load=partial(load_data, "mnist"),
+        load=partial(load, "mnist"),
         sizes=dict(n_layers=3, n_channel=48, n_hidden_token=48, n_hidden_channel=96, patch_size=4),
         n_epochs=3,
         batch_size=128,
@@ -124,7 +123,7 @@ LADDERS = {
     "photographs": Ladder(
         record="ladder-photographs.json",
         data=JPEG_COPY,
-        load=lambda folder: load_data("folder", folder / "cifar10-jpeg"),
+        load=lambda folder: load("folder", folder / "cifar10-jpeg"),
         sizes=dict(n_layers=4, n_channel=96, n_hidden_token=48, n_hidden_channel=192, patch_size=4),
         n_epochs=4,
         batch_size=256,
@@ -241,13 +240,9 @@ def make(ladder: Ladder, folder: Path, seeds: list[int]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make the ladders of the page of records.")
-    parser.add_argument("folder", type=Path, help="folder of the data sets")
-    parser.add_argument("names", nargs="*", help=f"which ladders (default: {' and '.join(LADDERS)})")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="which seeds (default: all three)")
-    options = parser.parse_args()
+    options = choose(__doc__, LADDERS)
     torch.set_num_threads(1)
-    for name in options.names or LADDERS:
+    for name in options.names:
         make(LADDERS[name], options.folder, options.seeds)
 
 

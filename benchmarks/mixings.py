@@ -4,16 +4,14 @@
 mixer/weights/mixings.json, which chapter 12 draws. A run that stands there already is not repeated.
 """
 
-import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from record import fill
+from record import SEEDS, choose, fill, load
 from torch import Tensor, nn
 
-from mixer import TOKEN_MIXINGS, MLPMixer, Trainer, evaluate, load_data
+from mixer import TOKEN_MIXINGS, MLPMixer, Trainer, evaluate
 from mixer.cli.release import JPEG_COPY
 from mixer.devices import hardware
 from mixer.mixing import GridMixing, TokenMixing
@@ -21,7 +19,7 @@ from mixer.pretrained import WEIGHTS
 from mixer.training import choose_recipe
 
 RECORD = WEIGHTS / "mixings.json"
-SEEDS, N_TRAIN = (1, 2, 3), 10_000
+N_TRAIN = 10_000
 CHANGES = dict(n_epochs=2, batch_size=100, lr=3e-3, warm_up=0.1)  # of the recipe "seed"
 SIZES = dict(n_layers=2, n_channel=32, n_hidden=64, n_output=10, image_size=32, patch_size=8, n_image_channel=3)
 N_RANK, N_HEAD = 4, 16  # hidden units of low rank; numbers in a query, so that attention is as large as the MLP
@@ -102,7 +100,8 @@ def run(images, token_mixing: str, seed: int) -> dict:
     )
 
 
-def main(folder: str) -> None:
+def main() -> None:
+    options = choose(__doc__, KINDS)
     torch.set_num_threads(1)
     head = dict(
         command="python benchmarks/mixings.py data/cifar10-jpeg",
@@ -117,9 +116,9 @@ def main(folder: str) -> None:
         n_head=N_HEAD,
         seeds=SEEDS,
     )
-    jobs = [dict(token_mixing=kind, seed=seed) for seed in SEEDS for kind in KINDS]
-    fill(RECORD, head, jobs, partial(run, load_data("folder", Path(folder)).first(N_TRAIN)))
+    jobs = [dict(token_mixing=kind, seed=seed) for seed in options.seeds for kind in options.names]
+    fill(RECORD, head, jobs, partial(run, load("folder", options.folder).first(N_TRAIN)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()

@@ -1,8 +1,40 @@
-"""Stored records of runs: JSON files in the package that chapters draw, filled run by run."""
+"""What the scripts of stored runs share: their command line, the data, and JSON files that are filled run by run."""
 
+import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from mixer import load_data
+from mixer.data import DataSet
+
+SEEDS = (1, 2, 3)
+
+
+def choose(script: str, names: Iterable[str] = (), seeds: Iterable[int] = SEEDS) -> argparse.Namespace:
+    """The folder of the data, and which names and seeds to make: all that there are, unless some are named.
+
+    Parts of a record can be made side by side in this way, one on each core. `script` is the text at its top.
+    """
+    parser = argparse.ArgumentParser(description=script.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="folder of the data")
+    if names:
+        parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all of {'; '.join(names)})")
+    parser.add_argument("--seeds", type=int, nargs="+", choices=seeds, default=seeds, help="which (default: all)")
+    options = parser.parse_args()
+    if names and (unknown := set(options.names) - set(names)):
+        parser.error(f"{'; '.join(sorted(unknown))} is not known; choose from {'; '.join(names)}")
+    options.names = names and (options.names or names)
+    return options
+
+
+def load(name: str, folder: Path) -> DataSet:
+    """A data set; where it is not to be had, the script ends with the sentence that says why."""
+    try:
+        return load_data(name, folder)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
 
 
 def fill(path: Path, head: dict, jobs: Iterable[dict], run: Callable[..., dict]) -> None:

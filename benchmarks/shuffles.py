@@ -4,14 +4,12 @@
 mixer/weights/shuffles.json, which chapter 8 draws. A run that stands there already is not repeated.
 """
 
-import sys
 from functools import partial
-from pathlib import Path
 
 import torch
-from record import fill
+from record import choose, fill, load
 
-from mixer import MLPMixer, Trainer, evaluate, load_checkpoint, load_data, shipped_weights
+from mixer import MLPMixer, Trainer, evaluate, load_checkpoint, shipped_weights
 from mixer.cli.release import JPEG_COPY
 from mixer.convolution import SmallCNN
 from mixer.data import SHUFFLES
@@ -41,7 +39,8 @@ def run(images, network: str, shuffle: str) -> dict:
     )
 
 
-def main(folder: str) -> None:
+def main() -> None:
+    options = choose(__doc__, seeds=(SEED,))
     head = dict(
         command="python benchmarks/shuffles.py data/cifar10-jpeg",
         data=JPEG_COPY,
@@ -51,8 +50,8 @@ def main(folder: str) -> None:
         seed=SEED,
     )
     jobs = [dict(network=network, shuffle=shuffle) for shuffle in SHUFFLES for network in NETWORKS]
-    fill(RECORD, head, jobs, partial(run, load_data("folder", Path(folder))))
+    fill(RECORD, head, jobs, partial(run, load("folder", options.folder)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
