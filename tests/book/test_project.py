@@ -55,6 +55,13 @@ def test_a_fork_must_name_its_address(tmp_path):
     assert "name the new address: make repository URL=https://github.com/you/your-fork" in done.stderr
 
 
+def test_the_readme_lists_every_chapter():
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    chapters = next(part["chapters"] for part in parts if part["caption"] == "Chapters")
+    listed = re.findall(r"^\d+\. \[.+\]\((.+)\.ipynb\)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert listed == [chapter["file"] for chapter in chapters]
+
+
 def test_every_action_of_the_workflow_is_pinned():
     workflow = (ROOT / ".github" / "workflows" / "book.yml").read_text()
     used = re.findall(r"uses: (\S+)", workflow)
