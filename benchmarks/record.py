@@ -19,13 +19,14 @@ def choose(script: str, names: Iterable[str] = (), seeds: Iterable[int] = SEEDS)
     """
     parser = argparse.ArgumentParser(description=script.splitlines()[0])
     parser.add_argument("folder", type=Path, help="folder of the data")
+    parser.set_defaults(names=[])
     if names:
         parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all of {'; '.join(names)})")
     parser.add_argument("--seeds", type=int, nargs="+", choices=seeds, default=seeds, help="which (default: all)")
     options = parser.parse_args()
-    if names and (unknown := set(options.names) - set(names)):
+    if unknown := set(options.names) - set(names):
         parser.error(f"{'; '.join(sorted(unknown))} is not known; choose from {'; '.join(names)}")
-    options.names = names and (options.names or names)
+    options.names = options.names or names
     return options
 
 
