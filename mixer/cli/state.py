@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from mixer.config import check_same
+from mixer.recipe import Muon
 from mixer.training import Trainer
 
-MOMENTS = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq"), torch.optim.Muon: ("momentum_buffer",), torch.optim.SGD: ()}
+MOMENTS = {torch.optim.AdamW: ("exp_avg", "exp_avg_sq"), Muon: ("momentum_buffer",), torch.optim.SGD: ()}
 Groups = dict[str, dict[str, Tensor]]  # tensors by group and name
 
 

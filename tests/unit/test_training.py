@@ -16,8 +16,8 @@ from mixer import analysis, evaluate, fit, predict, to_convolution
 from mixer.cli.state import restore, state_of
 from mixer.data import Split, load
 from mixer.devices import choose_device, choose_precision
-from mixer.recipe import RECIPES, Recipe, choose_recipe, make_optimisers, parameter_groups
-from mixer.regularisation import stochastic_depth
+from mixer.recipe import RECIPES, Muon, Recipe, choose_recipe, make_optimisers, orthogonalise, parameter_groups
+from mixer.regularisation import seeded, stochastic_depth
 from mixer.training import Trainer
 
 AFFINE = Recipe(3, 8, 1e-2, weight_decay=0.1, warm_up=0.2, label_smoothing=0.1, clip=0.5, affine=1.0, ema=0.9)
@@ -230,6 +230,36 @@ def test_muon_trains_the_mixing_matrices_and_adam_the_rest(small_model):
     assert by_muon == {f"layers.0.{block}_mixing.fc{i}.weight" for block in ("token", "channel") for i in (1, 2)}
     assert by_adam == set(names.values()) - by_muon
     assert all(group["weight_decay"] == 0.2 for group in muon.param_groups)
+
+
+def test_muon_takes_the_steps_of_pytorchs_but_with_float32():
+    """PyTorch's rounds to the 8 bits of bfloat16 and treats matrices one by one; ours stacks those of one shape."""
+    shapes = [(6, 9), (9, 6), (6, 9), (7, 7)]
+    ours, theirs = ([nn.Parameter(torch.ones(shape)) for shape in [*shapes, (6, 9)]] for _ in range(2))
+    settings = dict(lr=0.1, weight_decay=0.5, momentum=0.8)
+    optimisers = Muon(ours, **settings), torch.optim.Muon(theirs, **settings)
+    noise = seeded(0)
+    for _ in range(4):
+        for a, b, shape in zip(ours, theirs, shapes, strict=False):  # the last one has no gradient and stays as it is
+            a.grad = torch.randn(shape, generator=noise)
+            b.grad = a.grad.clone()
+        for optimiser in optimisers:
+            optimiser.step()
+    for a, b in zip(ours, theirs, strict=True):
+        assert (a - b).norm() <= 0.01 * (b - 1).norm()
+        assert torch.equal(a, torch.ones_like(a)) == (a.grad is None)
+    found, expected = (optimiser.state_dict() for optimiser in optimisers)
+    assert found["param_groups"] == expected["param_groups"]
+    assert found["state"].keys() == expected["state"].keys()
+    for i, state in expected["state"].items():
+        assert torch.allclose(found["state"][i]["momentum_buffer"], state["momentum_buffer"])
+
+
+def test_muon_computes_with_float32_what_bfloat16_cannot_tell():
+    matrix = torch.linalg.qr(torch.randn(8, 8, generator=seeded(1)))[0]
+    found = orthogonalise(matrix[None], (15 / 8, -10 / 8, 3 / 8), 12, 1e-7)[0]  # coefficients that reach 1
+    assert found.dtype == torch.float32
+    assert (found - matrix).abs().max() < 1e-5
 
 
 def test_the_convolutional_twin_trains_by_the_strong_recipe(small_model, trainer):
