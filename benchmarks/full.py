@@ -26,13 +26,17 @@ def run(images: DataSet, network: str, seed: int, **changes) -> dict:
     """Train a network by the recipe "strong", with changes: its accuracies, from 0 to 1, and the training's seconds."""
     torch.manual_seed(seed)
     made = NETWORKS[network]()
-    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS, **changes), seed, "cpu")
+    return train(Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS, **changes), seed, "cpu"))
+
+
+def train(trainer: Trainer) -> dict:
+    """Let a trainer train to its end: the accuracies, from 0 to 1, and the training's seconds."""
     history = list(trainer)
     return dict(
-        n_parameters=sum(p.numel() for p in made.parameters()),
+        n_parameters=sum(p.numel() for p in trainer.model.parameters()),
         train_accuracy=round(history[-1]["train_accuracy"], 4),
         validation_accuracy=[round(epoch["validation_accuracy"], 4) for epoch in history],
-        **test_accuracies(made, images),
+        **test_accuracies(trainer.model, trainer.data),
         seconds=round(trainer.seconds, 1),
         hardware=hardware(trainer.device, trainer.dtype),
     )

@@ -23,7 +23,7 @@ from torchvision import transforms
 from mixer.cli.options import BY_DATA_SET
 from mixer.data import DataSet, Split
 from mixer.devices import autocast, choose_device, choose_precision
-from mixer.recipe import Recipe
+from mixer.recipe import RECIPES, Muon, Recipe, make_optimisers
 from mixer.training import Trainer
 
 SIZES = dict(image_size=32, patch_size=4, n_channel=128, n_hidden_token=256, n_hidden_channel=256, n_layers=8)
@@ -222,6 +222,18 @@ def growth_table(device, rounds):
         print(f"  {name:28}{step * 1e3:9.1f} ms, matrix products alone {floor * 1e3:8.1f} ms, {step / floor:5.2f} ×")
 
 
+def muon_tables(device, rounds):
+    """A step of Muon alone, for the matrices of shipped models: ours, and PyTorch's."""
+    for name in ("digits-1", "mnist", "cifar10-jpeg"):
+        model = mixer.load_checkpoint(mixer.shipped_weights(name))[0].to(device)
+        matrices = make_optimisers(model, RECIPES["strong"], fused=False)[0].param_groups[0]["params"]
+        for weight in matrices:
+            weight.grad = torch.randn_like(weight)
+        optimisers = {"mixer, float32": Muon(matrices), "torch, bfloat16": torch.optim.Muon(matrices)}
+        times = race({name: optimiser.step for name, optimiser in optimisers.items()}, rounds, device)
+        report(f"A step of Muon for the {len(matrices)} matrices of {name}", times, "torch, bfloat16")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=11, help="turns of each runner (default: 11)")
@@ -234,6 +246,7 @@ def main():
     print(f"{SIZES}, batch {BATCH}")
     torch.manual_seed(0)
     step_tables(device, options.rounds)
+    muon_tables(device, options.rounds)
     for title, task in TASKS.items():
         times = race(epochs(*task, device), 3, device)
         report(f"An epoch with its validation, data included: {title}", times, "DataLoader loop around timm")

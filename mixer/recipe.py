@@ -109,8 +109,8 @@ def orthogonalise(matrices: Tensor, coefficients: tuple[float, float, float], n_
 class Muon(torch.optim.Muon):
     """PyTorch's Muon, but the step is computed with float32, and for all matrices of one shape at once.
 
-    PyTorch's own computes each matrix by itself and with bfloat16. A processor without instructions for bfloat16 takes
-    ten to twenty times as long for that.
+    PyTorch's own computes them one by one and with bfloat16, for which a processor without instructions for that format
+    takes 4 to 15 times as long (`make benchmark`).
     """
 
     @torch.no_grad()
