@@ -48,7 +48,8 @@ RELEASES = {
     ),
     "mnist": Release(
         "MNIST",
-        f"{MNIST} --patch_size 4 --n_layers 4 --n_channel 64 --n_hidden_token 64 --n_hidden_channel 256",
+        f"{MNIST} --weight_decay 0.05 --patch_size 4 --n_layers 4 --n_channel 64 --n_hidden_token 64"
+        " --n_hidden_channel 256",
     ),
     "mnist-14x14": Release(
         "MNIST",
