@@ -11,9 +11,9 @@ import torch
 from record import SEEDS, choose, fill, load
 from torch import Tensor, nn
 
-from mixer import checkpoint, evaluate
+from mixer import evaluate
 from mixer.cli.folder import CHECKPOINT
-from mixer.cli.release import RELEASES, run_folder
+from mixer.cli.release import RELEASES, load_run, run_folder
 from mixer.data import DataSet, Split
 from mixer.pretrained import WEIGHTS
 from mixer.training import predict
@@ -58,8 +58,7 @@ def run(images: DataSet, seed: int) -> dict:
     path = run_folder("mnist", seed) / CHECKPOINT
     if not path.exists():
         sys.exit(f"views: {path} is not there; `make weights` makes it")
-    network, about = checkpoint.load(path)
-    network.half().float()
+    network, about = load_run("mnist", seed)
     alone = round(evaluate(network, images, images.test)["accuracy"], 4)
     return dict(test_accuracy=alone, **view_accuracies(network, images, mirror=False), hardware=about["hardware"])
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixer import checkpoint, data
+from mixer import MLPMixer, checkpoint, data
 from mixer.cli import main as train
 from mixer.cli.folder import CHECKPOINT, HISTORY
 from mixer.pretrained import WEIGHTS
@@ -87,10 +87,15 @@ def train_all(name: str, data_dir: Path) -> None:
             raise RuntimeError(f"the run of {name} with seed {seed} did not finish")
 
 
+def load_run(name: str, seed: int) -> tuple[MLPMixer, dict]:
+    """The model of a finished run, with its weights rounded as they are shipped, and what is stored about the run."""
+    model, about = checkpoint.load(run_folder(name, seed) / CHECKPOINT)
+    return model.half().float(), about
+
+
 def measure(name: str, seed: int, images: data.DataSet) -> dict:
     """The accuracies of one finished run, with its weights as they are shipped."""
-    model, about = checkpoint.load(run_folder(name, seed) / CHECKPOINT)
-    model.half().float()
+    model, about = load_run(name, seed)
     shares = {part: evaluate(model, images, getattr(images, part))["accuracy"] for part in ("validation", "test")}
     return {"seed": seed, **{f"{part}_accuracy": share for part, share in shares.items()}, "seconds": about["seconds"]}
 
