@@ -228,11 +228,19 @@ def predict(
     model: nn.Module,
     data: DataSet,
     split: Split,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The logits [N, n_output] of a whole split, in float32; the model is left in the mode it was in."""
+    """The logits [N, n_output] of a whole split, in float32; the model is left in the mode it was in.
+
+    Args:
+        model, data, split: the network, the data set that normalises the images, and which of them.
+        batch_size: images at once; by default 1000, on a CPU 250. With 1000 a layer needs so much memory that a CPU's
+            system fetches and clears it anew for each batch, which can take as long as the answers.
+        dtype: of the matrix products, under autocast.
+    """
     device = next(model.parameters()).device
+    batch_size = batch_size or (250 if device.type == "cpu" else 1000)
     was_training = model.training
     model.eval()
     logits = []
