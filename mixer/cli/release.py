@@ -74,17 +74,15 @@ def located(options: str, data_dir: Path) -> list[str]:
     return words if "--data_dir" in words else [*words, "--data_dir", str(data_dir)]
 
 
-def train_all(name: str, data_dir: Path) -> None:
-    """Train a model with every seed, or go on where the runs were stopped.
+def train_run(name: str, options: str, seed: int, data_dir: Path) -> None:
+    """Train a model with a seed, by the options of `python train.py`, or go on where the run was stopped.
 
     Raises:
-        RuntimeError: a run did not come to its end; its own sentence was printed before.
+        RuntimeError: the run did not come to its end; its own sentence was printed before.
     """
-    for seed in SEEDS:
-        place = ["--out", str(run_folder(name, seed)), "--resume"]
-        status = train([*located(RELEASES[name].options, data_dir), "--seed", str(seed), *place])
-        if status:
-            raise RuntimeError(f"the run of {name} with seed {seed} did not finish")
+    place = ["--out", str(run_folder(name, seed)), "--resume"]
+    if train([*located(options, data_dir), "--seed", str(seed), *place]):
+        raise RuntimeError(f"the run of {name} with seed {seed} did not finish")
 
 
 def load_run(name: str, seed: int) -> tuple[MLPMixer, dict]:
@@ -135,7 +133,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"{', '.join(sorted(unknown))} is not shipped; choose from {', '.join(RELEASES)}")
     for name in options.names or RELEASES:
         try:
-            train_all(name, options.data_dir)
+            for seed in SEEDS:
+                train_run(name, RELEASES[name].options, seed, options.data_dir)
         except RuntimeError as error:
             print(f"release: {error}", file=sys.stderr)
             return 2
