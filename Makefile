@@ -81,9 +81,10 @@ pdf: .venv/.installed browser $(CODE) $(PAGES)  # the whole book in one file, in
 	cp _build/singlehtml/book/intro.html _build/singlehtml/book.html  # where its links lead from
 	$(BIN)/python -m _extensions.pdf _build/singlehtml/book.html _build/mlp-mixer-book.pdf
 
-benchmark: .venv/.installed browser  # training beside timm and mlp-mixer-pytorch on all cores; the Mixer in the page, running and in training
+benchmark: .venv/.installed browser  # training beside timm and mlp-mixer-pytorch on all cores; the figures in the page: running, redrawn, in training
 	env --unset=OMP_NUM_THREADS $(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/flow.py
+	$(BIN)/python benchmarks/redraw.py
 	$(BIN)/python benchmarks/lab.py
 
 notebooks: .venv/.installed  # execute every chapter in place, before it is committed

@@ -237,26 +237,6 @@ def test_every_target_is_large_enough_and_it_fits_a_narrow_page(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_a_redrawing_takes_less_than_8_ms_while_it_trains(page):
-    """The median of those in a sweep of all rates, with two sweeps drawn already."""
-    sweep(page, len(RATES))
-    sweep(page, 2 * len(RATES))
-    time = """() => new Promise((done) => {
-      const { model } = document.querySelector(".mixer-figure");
-      const times = [];
-      const frames = window.requestAnimationFrame;
-      window.requestAnimationFrame = (draw) => frames((now) => {
-        const start = performance.now();
-        draw(now);
-        times.push(performance.now() - start);
-        const n = model.get("losses").length;
-        if (n === N) done(times.toSorted((a, b) => a - b)[Math.floor(times.length / 2)]);
-      });
-      [...document.querySelectorAll("button")].find((b) => b.textContent.startsWith("Train")).click();
-    })"""
-    assert page.evaluate(time.replace("N)", f"{3 * len(RATES)})")) < 8
-
-
 @pytest.mark.parametrize(
     ("trait", "value", "words"),
     [
