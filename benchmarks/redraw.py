@@ -1,4 +1,4 @@
-"""How long the figures of single layers and of training runs redraw: `python benchmarks/redraw.py` asks Chromium.
+"""How long a redrawing of three live figures takes in Chromium: `python benchmarks/redraw.py` prints it.
 
 A redrawing is what a figure does in one frame after a change. Its time is printed with its share of a frame, of which a
 screen shows 60 in a second.

@@ -240,7 +240,8 @@ def predict(
         dtype: of the matrix products, under autocast.
     """
     device = next(model.parameters()).device
-    batch_size = batch_size or (250 if device.type == "cpu" else 1000)
+    if batch_size is None:
+        batch_size = 250 if device.type == "cpu" else 1000
     was_training = model.training
     model.eval()
     logits = []
