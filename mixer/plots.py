@@ -1,6 +1,7 @@
 """The figures of the chapters, in one style: colour-blind-safe, and readable on a light and on a dark page.
 
-Every function draws on a new figure and returns it. Weights use a diverging map centred on 0.
+A function that takes axes draws on them; the others whose names begin with `draw_` make a new figure and return it.
+Weights use a diverging map centred on 0.
 """
 
 import io

@@ -20,9 +20,9 @@ class Recipe:
     n_epochs: int = 20  #: passes over the training images
     batch_size: int = 256  #: images per step, of all processes together
     lr: float = 1e-3  #: the (highest) learning rate of the optimiser
-    optimiser: str = "adam"  #: of all parameters that Muon does not train: "adam", or "sgd" without momentum
+    optimiser: str = "adam"  #: what trains all that Muon does not, "adam", or "sgd" without momentum
     weight_decay: float = 0.0  #: decay of the weights of linear layers, as in AdamW; 0 gives Adam
-    warm_up: float | None = None  #: share of the steps in which the rate rises, before half a cosine; None: no schedule
+    warm_up: float | None = None  #: share of the steps with a rising rate, before half a cosine; None keeps it constant
     label_smoothing: float = 0.0  #: share of the target spread evenly over all classes
     clip: float | None = None  #: the largest norm of the gradient; None leaves it as it is
     padding: int = 0  #: pixels of the padded crop of photographs; 0 leaves it out
@@ -30,9 +30,9 @@ class Recipe:
     affine: float = 0.0  #: how far other images, such as digits, are turned, scaled, sheared and shifted
     random_augment: bool = False  #: whether torchvision's RandAugment changes the images
     cutmix: float = 0.0  #: share of the batches in which a box of each image is replaced by another image's
-    drop_path: float = 0.0  #: stochastic depth: the chance to skip the last block; it grows from 0 block by block
-    ema: float = 0.0  #: decay of the running mean of the weights, which is what is evaluated and kept; 0: no mean
-    muon_lr: float | None = None  #: the highest rate of Muon for the weights of the mixing MLPs; None: no Muon
+    drop_path: float = 0.0  #: the chance to skip the last block (stochastic depth), which grows from 0 block by block
+    ema: float = 0.0  #: decay of the running mean of the weights, which is what is evaluated and kept; 0 keeps none
+    muon_lr: float | None = None  #: the highest rate of Muon for the weights of the mixing MLPs; None leaves Muon out
 
     def __post_init__(self):
         check_positive(n_epochs=self.n_epochs, batch_size=self.batch_size)

@@ -57,8 +57,9 @@ class Trainer:
     """One training run: the model, its optimisers, and how far they have come.
 
     Iterate over it to train; each finished epoch gives its record, a dictionary with the keys epoch, train_loss,
-    train_accuracy, validation_loss, validation_accuracy, lr, seconds and images_per_second. Losses are in nats,
-    accuracies from 0 to 1; those of training are measured on the batches as the model learns from them.
+    train_accuracy, validation_loss, validation_accuracy, lr, seconds and images_per_second. Losses are
+    natural logarithms, accuracies from 0 to 1; those of training are measured on the batches as the model learns from
+    them.
 
     With the recipe's `ema` the model that is given holds the running mean of the weights at every moment, and a copy of
     it, `learner`, is what the optimisers change. Started by torchrun, every process takes its part of each batch.
@@ -255,7 +256,7 @@ def predict(
 
 
 def evaluate(model: nn.Module, data: DataSet, split: Split, dtype: torch.dtype = torch.float32) -> dict[str, float]:
-    """The mean cross-entropy (in nats) and the accuracy (from 0 to 1) of a model on a split of a data set."""
+    """The mean cross-entropy (natural logarithm) and the accuracy (from 0 to 1) of a model on a split of a data set."""
     check_split(split, data, model)
     logits = predict(model, data, split, dtype=dtype)
     labels = split.labels.to(logits.device)

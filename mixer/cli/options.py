@@ -90,7 +90,7 @@ class Options:
     recipe: str = option(tuple(RECIPES), "how to train", "seed", "digits strong, otherwise seed: Adam at one rate")
     n_epochs: int = option(positive_int, "passes over the training images", shown="20", free=True)
     batch_size: int = option(positive_int, "images per step")
-    optimiser: str = option(tuple(OPTIMISERS), "AdamW, or plain gradient descent", shown="adam")
+    optimiser: str = option(tuple(OPTIMISERS), "AdamW, or plain descent, of all that Muon does not train", shown="adam")
     lr: float = option(float, "highest learning rate, per step")
     warm_up: float = option(float, "share of the steps with a rising rate, before half a cosine", shown="by recipe")
     weight_decay: float = option(float, "decay of the weights, as in AdamW", shown="by recipe")
@@ -172,7 +172,7 @@ def make_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{one.name}", help=f"{one.metadata['help']} (default: {default_of(one)})", **reading)
     folder = "folder of the run (default: runs/DATASET, or the next free runs/DATASET-2 …)"
     parser.add_argument("--out", help=folder)
-    resume = "continue the run in FOLDER, or without a name in that of --out, with the options it was started with"
+    resume = "continue the run in FOLDER, or if none is named that of out, with the options it was started with"
     parser.add_argument("--resume", nargs="?", const="", metavar="FOLDER", help=resume)
     return parser
 

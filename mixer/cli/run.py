@@ -98,6 +98,9 @@ class Run:
         n_done = self.trainer.epoch
         if n_done > self.options.n_epochs:
             raise ValueError(f"--n_epochs is {self.options.n_epochs}, but the run has done {n_done} epochs already")
+        self.made_with = dict(torch=torch.__version__, hardware=hardware(self.trainer.device, self.trainer.dtype))
+        if self.trainer.finished:  # a run that only evaluates anew was not made by this process
+            self.made_with |= {name: stored[name] for name in self.made_with if name in stored}
         if self.out is None and self.is_first:
             self.out = next_free(self.options.dataset)
             open_folders.enter_context(locked(self.out))
@@ -187,8 +190,7 @@ class Run:
         images, options = self.trainer.data, vars(self.options)
         about = dict(data_set=images.name, mean=images.mean, std=images.std, class_names=images.class_names)
         about |= dict(command=self.command, options=options, fingerprint=images.fingerprint, metrics=self.metrics)
-        about |= dict(shuffle=options["shuffle"], background=images.background, torch=torch.__version__, **numbers)
-        about |= dict(hardware=hardware(self.trainer.device, self.trainer.dtype))
+        about |= dict(shuffle=options["shuffle"], background=images.background, **self.made_with, **numbers)
         checkpoint.save(self.out / CHECKPOINT, self.trainer.model, about, checkpoint.flattened(groups))
 
 

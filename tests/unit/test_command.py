@@ -313,6 +313,19 @@ def test_every_run_keeps_snapshots_also_when_it_is_resumed(tmp_path, say):
     assert set(snapshots) < set(later)
 
 
+def test_a_finished_run_that_is_resumed_keeps_what_it_was_made_with(tmp_path, say):
+    out = tmp_path / "run"
+
+    def threads():
+        return load_checkpoint(out / "checkpoint.safetensors")[1]["hardware"].partition("threads: ")[2][0]
+
+    assert say(*QUICK, "--n_epochs", 1, "--out", out) == 0
+    assert say("--resume", out, "--num_threads", 2) == 0
+    assert threads() == "1"
+    assert say("--resume", out, "--num_threads", 2, "--n_epochs", 2) == 0
+    assert threads() == "2"
+
+
 def test_shuffled_pixels_and_hidden_sizes_are_options(tmp_path, capsys, say):
     sizes = ["--n_hidden_token", 3, "--n_hidden_channel", 5]
     for shuffle in ("global", "patches"):
