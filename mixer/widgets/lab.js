@@ -159,15 +159,17 @@ function makeParts(model, lab, place, notice, later) {
   const draw = () => {
     checkSettings(model, lab);
     runner.follow();
-    const { history, config, order, epoch } = runner;
+    const { history, config, order, shown, words } = runner;
+    const epoch = shown?.epoch ?? 0;
+    const moments = runner.moments.map((moment) => ({ epoch: moment.epoch, words: runner.inWords(moment.epoch) }));
     const now = { settings: model.get("settings"), runs: readRuns(model), dark: isDark() };
     const { n_epochs: nEpochs } = runner.settings;
-    const scene = { ...now, ...runner.shown, history, config, order, epoch, nEpochs };
+    const scene = { ...now, ...shown, history, config, order, epoch, moments, nEpochs };
     say(cost, `${costOf(configOf(lab, now.settings))}.`);
     for (const part of [settings, buttons, ...views]) part.draw(scene);
-    const done = `Epoch ${epoch.toFixed(1)} of ${nEpochs}.`;
+    const done = `Epoch ${runner.inWords(epoch)} of ${nEpochs}.`;
     const differs = differenceOf(runner.settings, now.settings);
-    say(facts, `${notice.words || runner.words || done}${differs}`);
+    say(facts, `${notice.words || (runner.isLive && words) || done}${differs}`);
     if (model.get("running")) notice.words = "";
   };
   return { draw, end: () => runner.end() };

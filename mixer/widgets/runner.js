@@ -24,10 +24,14 @@ export class Runner {
     return this.history.length >= this.settings.n_epochs;
   }
 
+  get stepsPerEpoch() {
+    return Math.ceil(this.settings.n_train / this.settings.batch_size);
+  }
+
   /** A fresh run of the settings, which has not begun; with these weights, or with new ones. */
   reset(weights) {
     const [{ model, lab }, settings] = [this, this.model.get("settings")];
-    const fresh = { history: [], snapshots: [], words: "", epoch: 0, isLive: true, now: undefined, result: undefined };
+    const fresh = { history: [], snapshots: [], words: "", wanted: Infinity, now: undefined, result: undefined };
     Object.assign(this, fresh, { settings, config: configOf(lab, settings), id: this.id + 1, isBusy: false });
     this.isPausing = false;
     this.isOpened = Boolean(weights);
@@ -46,7 +50,7 @@ export class Runner {
   go(steps = 1e9) {
     const isOver = !this.port || this.isFinished || this.words;
     if (this.settings !== this.model.get("settings") || isOver) this.reset();
-    Object.assign(this, { isLive: true, isBusy: true, isSingle: steps === 1 });
+    Object.assign(this, { wanted: Infinity, isBusy: true, isSingle: steps === 1 });
     if (!this.isSingle) put(this.model, "running", true);
     this.port.post({ kind: "run", steps });
   }
@@ -71,15 +75,13 @@ export class Runner {
   hear(message) {
     if (message.id !== undefined && message.id !== this.id) return; // of a run that was reset
     const { kind, params, shares = this.now?.shares, step } = message;
-    if (params)
-      this.now = { params, shares, epoch: step / Math.ceil(this.settings.n_train / this.settings.batch_size) };
+    if (params) this.now = { params, shares, epoch: step / this.stepsPerEpoch };
     if (step !== undefined) this.model.set("step", step);
     if (kind === "started" || kind === "epoch") this.keep(this.now);
     if (kind === "epoch") this.model.set("history", (this.history = [...this.history, message.record]));
     if (kind === "end") this.result = { test_loss: message.test_loss, test_accuracy: message.test_accuracy };
     if (kind === "failed") Object.assign(this, { words: `Stopped: ${message.words}.`, now: this.snapshots.at(-1) });
     if (kind === "pause" || kind === "failed") this.rest();
-    if (this.isLive) this.epoch = this.now?.epoch ?? 0;
     this.changed();
   }
 
@@ -102,15 +104,33 @@ export class Runner {
       this.snapshots = this.snapshots.filter((_, i) => i % 2 === 0 || i === this.snapshots.length - 1);
   }
 
+  /** Show the last moment at or before an epoch; from the one where the run stands on, that one, also as it goes on. */
   moveTo(epoch) {
-    this.epoch = Math.max(0, Math.min(this.history.length, epoch));
-    this.isLive = this.epoch === this.history.length;
+    this.wanted = epoch < this.now?.epoch ? Math.max(0, epoch) : Infinity;
     this.changed();
   }
 
-  /** The weights and answers of the moment that is shown. */
+  get isLive() {
+    return this.wanted === Infinity;
+  }
+
+  /** The moments that can be shown: those whose weights are kept, and the one where the run stands. */
+  get moments() {
+    const isBetween = this.now?.epoch > this.snapshots.at(-1)?.epoch;
+    return isBetween ? [...this.snapshots, this.now] : this.snapshots;
+  }
+
+  /** The moment that is shown, with its weights, answers and epoch; undefined before the first. */
   get shown() {
-    return this.isLive ? this.now : this.snapshots.findLast((snapshot) => snapshot.epoch <= this.epoch);
+    return this.isLive ? this.now : this.moments.findLast(({ epoch }) => epoch <= this.wanted);
+  }
+
+  /** An epoch in words, rounded down, since none counts before it is done; its digits tell each step from the next. */
+  inWords(epoch) {
+    if (Number.isInteger(epoch)) return String(epoch);
+    const digits = Math.max(1, Math.ceil(Math.log10(this.stepsPerEpoch)));
+    const unit = 10 ** digits;
+    return (Math.floor(epoch * unit + 1e-6) / unit).toFixed(digits); // a product may lie just below its whole number
   }
 }
 

@@ -43,8 +43,8 @@ function makeChart(words, quantity, highOf, pick) {
     const at = ((WIDTH * epoch) / longest).toFixed(1);
     const bar = `<line class="mx-now" x1="${at}" x2="${at}" y1="0" y2="${HEIGHT}"/>`;
     box.innerHTML = `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}">${old.join("")}${own.join("")}${bar}</svg>`;
-    const record = history[Math.max(0, Math.round(epoch) - 1)];
-    const text = record && epoch ? `: ${show(record[train])} training, ${show(record[validation])} validation` : "";
+    const record = history[Math.floor(epoch) - 1]; // of the last full epoch
+    const text = record ? `: ${show(record[train])} training, ${show(record[validation])} validation` : "";
     say(heading, `${words}${text}`);
     describe(box, `${words} by epoch, from 0 to ${show(high)}${text}.`);
   };
@@ -54,18 +54,22 @@ function makeChart(words, quantity, highOf, pick) {
 
 const highestOf = (values) => Math.max(0.1, ...values);
 
-/** Both curves and the time bar: everything shows the epoch at which it stands. */
+/** Both curves and the time bar, whose places are the moments that can be shown; the last is where the run stands. */
 export function makeCurves(moveTo) {
-  let nEpochs = 1;
+  let [nEpochs, moments] = [1, []];
   const pick = (share) => moveTo(Math.round(share * nEpochs));
   const charts = [makeChart("Loss", "loss", highestOf, pick), makeChart("Accuracy", "accuracy", () => 1, pick)];
-  const time = slider("Epoch", { change: moveTo });
+  const time = slider("Epoch", {
+    text: (i) => moments[i]?.words ?? "0",
+    change: (i) => moveTo(i < moments.length - 1 ? moments[i].epoch : Infinity),
+  });
   const legend = note("Solid: validation; dashed: training; grey: kept runs. Drag in a chart, or move the slider.");
   const draw = (scene) => {
     nEpochs = Math.max(scene.nEpochs, ...scene.runs.map((run) => run.history.length));
     charts.forEach((chart) => chart.draw(scene));
-    time.range(scene.history.length);
-    time.set(Math.round(scene.epoch));
+    moments = scene.moments;
+    time.range(Math.max(0, moments.length - 1));
+    time.set(moments.findLastIndex(({ epoch }) => epoch <= scene.epoch));
   };
   return { el: h("div", {}, row(...charts.map(({ el }) => el)), time.el, legend), draw };
 }
