@@ -190,7 +190,7 @@ class TrainingRun {
 
   run({ steps }) {
     const isIdle = this.left <= 0;
-    this.left = steps;
+    this.left = Math.min(steps, this.job.perEpoch * this.job.recipe.n_epochs - this.engine.calls.steps());
     if (isIdle) this.again.postMessage(0);
   }
 

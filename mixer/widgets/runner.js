@@ -46,12 +46,12 @@ export class Runner {
     this.changed();
   }
 
-  /** Train so many steps; a run of other settings, or one that is over, begins anew. */
+  /** Train so many steps, of which a single one ends a run; a run of other settings, or one that is over, begins anew. */
   go(steps = 1e9) {
     const isOver = !this.port || this.isFinished || this.words;
     if (this.settings !== this.model.get("settings") || isOver) this.reset();
     Object.assign(this, { wanted: Infinity, isBusy: true, isSingle: steps === 1 });
-    if (!this.isSingle) put(this.model, "running", true);
+    put(this.model, "running", !this.isSingle);
     this.port.post({ kind: "run", steps });
   }
 

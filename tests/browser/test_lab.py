@@ -289,3 +289,31 @@ def test_a_pause_keeps_the_run_and_train_goes_on(tab, tmp_path, digits):
     )
     train(page)
     assert page.evaluate(f"{MODEL}.get('history').map(({{ epoch }}) => epoch)") == list(range(1, 41))
+
+
+def test_step_stops_a_run_and_takes_one_batch(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL | dict(n_epochs=500)))
+    page.evaluate(f"void {MODEL}.on('change:weights', () => (window.nRests = (window.nRests ?? 0) + 1))")
+    page.get_by_role("button", name="Train", exact=True).click()
+    page.wait_for_function(f"{MODEL}.get('history').length > 0")
+    steps = []
+    for n in (1, 2):
+        page.get_by_role("button", name="Step", exact=True).click()
+        page.wait_for_function(f"window.nRests === {n} && !{MODEL}.get('running')")
+        settle(page)
+        assert page.locator(".mx-buttons button").first.inner_text() == "Train"
+        steps.append(page.evaluate(f"{MODEL}.get('step')"))
+    assert steps[1] == steps[0] + 1
+
+
+def test_step_takes_no_batch_beyond_the_last(tab, tmp_path, digits):
+    """Also where the page has not heard yet that the run is over."""
+    page = opened(tab, tmp_path, TrainingLab(digits, n_train=64, **SMALL))
+    page.evaluate(f"""() => {{
+      const step = [...document.querySelectorAll("button")].find((button) => button.textContent === "Step");
+      {MODEL}.on("change:step", () => {MODEL}.get("step") === 1 && [1, 2, 3].forEach(() => step.click()));
+      {MODEL}.set("running", true);
+    }}""")
+    page.wait_for_function(STANDS % "Finished")
+    settle(page)
+    assert page.evaluate(f"{MODEL}.get('step')") == 2
