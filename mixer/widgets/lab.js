@@ -8,7 +8,7 @@ import { button, foldable, h, isDark, live, note, put, say, statusLine } from ".
 import { Probe } from "./probe.js";
 import { makeReader } from "./reader.js";
 import { Runner } from "./runner.js";
-import { configOf, costOf, firstProblem, makeSettings } from "./settings.js";
+import { areSame, configOf, costOf, firstProblem, makeSettings } from "./settings.js";
 import { makeShare } from "./share.js";
 import { makeSources } from "./sources.js";
 import { makeAnswers, makeCurves, makeMaps } from "./views.js";
@@ -93,7 +93,7 @@ function makeRuns(model, lab, later) {
     series = undefined;
     if (!left) return;
     compare.keep();
-    if (model.get("settings") !== runner.settings) return;
+    if (!areSame(model.get("settings"), runner.settings)) return;
     if (left === 1) return put(model, "settings", first); // so that the next series has the same seeds
     addSeed(model);
     begin(left - 1, first);
@@ -128,9 +128,8 @@ function makeViews(model, lab, { runner, compare }, tell, later) {
 
 /** What is said where the run that is shown has other settings than those chosen. */
 function differenceOf(shown, chosen) {
-  if (shown === chosen) return "";
-  const isSeedAlone = Object.keys(chosen).every((name) => name === "seed" || chosen[name] === shown?.[name]);
-  if (!isSeedAlone) return " The settings have changed: Train begins a new run.";
+  if (areSame(shown, chosen)) return "";
+  if (!areSame({ ...shown, seed: chosen.seed }, chosen)) return " The settings have changed: Train begins a new run.";
   return ` This run has the seed ${shown.seed}; Train begins one with ${chosen.seed}.`;
 }
 

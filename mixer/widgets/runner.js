@@ -3,7 +3,7 @@
 import { startRun } from "./engine.js";
 import { bytes } from "./numerics.js";
 import { percent, put } from "./page.js";
-import { configOf } from "./settings.js";
+import { areSame, configOf } from "./settings.js";
 
 const MOST_BYTES = 200e6; // of weights that are kept, one set for each epoch; of more, every second set goes
 
@@ -49,7 +49,7 @@ export class Runner {
   /** Train so many steps, of which a single one ends a run; a run of other settings, or one that is over, begins anew. */
   go(steps = 1e9) {
     const isOver = !this.port || this.isFinished || this.words;
-    if (this.settings !== this.model.get("settings") || isOver) this.reset();
+    if (isOver || !areSame(this.settings, this.model.get("settings"))) this.reset();
     Object.assign(this, { wanted: Infinity, isBusy: true, isSingle: steps === 1 });
     put(this.model, "running", !this.isSingle);
     this.port.post({ kind: "run", steps });

@@ -62,6 +62,9 @@ function problemOf(lab, [name, label, kind, low = 1, high = lab.limits[name]], v
   return `${label}: give a ${kind === "whole" ? "whole number" : "number"} from ${low} to ${high}.`;
 }
 
+/** Whether settings are the same, as those are that were changed and changed back. */
+export const areSame = (one, other) => FIELDS.every(([name]) => one[name] === other[name]);
+
 /** The first thing that is wrong with settings, as a sentence, or "". */
 export const firstProblem = (lab, settings) =>
   FIELDS.map((field) => problemOf(lab, field, settings[field[0]])).find(Boolean) ?? "";

@@ -317,3 +317,22 @@ def test_step_takes_no_batch_beyond_the_last(tab, tmp_path, digits):
     page.wait_for_function(STANDS % "Finished")
     settle(page)
     assert page.evaluate(f"{MODEL}.get('step')") == 2
+
+
+def test_a_setting_that_is_changed_and_changed_back_is_the_same_run(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL | dict(n_epochs=20)))
+    page.get_by_role("button", name="Step", exact=True).click()
+    page.wait_for_function(f"{MODEL}.get('step') === 1")
+    norm = page.get_by_label("LayerNorm over")
+    status = page.locator("[role=status]").first
+    norm.select_option("channels")
+    settle(page)
+    assert "The settings have changed: Train begins a new run." in status.inner_text()
+    norm.select_option("tokens_channels")
+    settle(page)
+    assert status.inner_text() == "Epoch 0.04 of 20."
+    page.evaluate("location.hash = '#lab={}'")
+    page.wait_for_function("document.querySelector('[role=status]').innerText.includes('settings of the link')")
+    assert status.inner_text() == "These are the settings of the link; press Train."
+    page.get_by_role("button", name="Step", exact=True).click()
+    page.wait_for_function(f"{MODEL}.get('step') === 2")
