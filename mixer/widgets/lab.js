@@ -56,22 +56,21 @@ function readLab(model) {
   return { shape, counts, names, images, labels, mean, std, orders, limits, patchSizes, imageOf, dataName };
 }
 
-/** The buttons of a run. `seeds` trains with so many seeds, one after the other. */
-function makeButtons(model, runner, seeds) {
+/** The buttons of a run. `seeds` trains with so many seeds, one after the other; what `tell` said before is over. */
+function makeButtons(model, runner, seeds, tell) {
   const train = button("Train", () => put(model, "running", !model.get("running")));
-  const step = button("Step", () => runner.go(1));
+  const step = button("Step", () => {
+    tell("");
+    runner.go(1);
+  });
+  const reset = button("Reset", () => {
+    tell("");
+    runner.reset();
+  });
   const newSeed = button("New seed", () => addSeed(model));
   const draw = () => say(train, model.get("running") ? "Pause" : "Train");
   const several = [3, 5].map((n) => button(`Train ${n} seeds`, () => seeds(n)));
-  const el = h(
-    "div",
-    { class: "mx-row mx-buttons" },
-    train,
-    step,
-    button("Reset", () => runner.reset()),
-    newSeed,
-    ...several,
-  );
+  const el = h("div", { class: "mx-row mx-buttons" }, train, step, reset, newSeed, ...several);
   return { el, draw };
 }
 
@@ -81,7 +80,7 @@ function addSeed(model) {
 }
 
 /** A run, the runs that are kept, and the buttons of both. */
-function makeRuns(model, lab, later) {
+function makeRuns(model, lab, tell, later) {
   let series; // of seeds under way: how many are left, the run of this one, and the settings to go back to
   const begin = (left, first) => {
     runner.reset();
@@ -100,7 +99,7 @@ function makeRuns(model, lab, later) {
   });
   const compare = makeCompare(model, runner);
   const seeds = (n) => begin(n, model.get("settings"));
-  return { runner, compare, buttons: makeButtons(model, runner, seeds) };
+  return { runner, compare, buttons: makeButtons(model, runner, seeds, tell) };
 }
 
 /** A part that can be folded away; it is drawn while it is open. */
@@ -115,8 +114,12 @@ function makeViews(model, lab, { runner, compare }, tell, later) {
   const probe = new Probe(model, lab, later);
   const reader = lab.shape[0] === 1 || lab.isOwn ? makeReader(lab, probe, later) : undefined;
   const sources = makeSources(lab, probe, reader?.drawing, later);
+  const moveTo = (epoch) => {
+    tell("");
+    runner.moveTo(epoch);
+  };
   return [
-    makeCurves((epoch) => runner.moveTo(epoch)),
+    makeCurves(moveTo),
     makeMaps(compare.kept, later),
     folded("Mistakes", false, makeAnswers(lab), later),
     ...(reader ? [folded("Your drawing", false, reader, later)] : []),
@@ -147,7 +150,7 @@ function makeParts(model, lab, place, notice, later) {
     later();
   };
   const settings = makeSettings(model, lab);
-  const runs = makeRuns(model, lab, later);
+  const runs = makeRuns(model, lab, tell, later);
   const { runner, buttons } = runs;
   const views = makeViews(model, lab, runs, tell, later);
   const [cost, facts] = [note(), statusLine()];
@@ -176,8 +179,8 @@ function makeParts(model, lab, place, notice, later) {
 
 function build(model, box, later, atEnd) {
   const lab = readLab(model);
-  const own = makeOwn(model, lab);
   const [notice, first] = [{ words: "" }, model.get("settings")];
+  const own = makeOwn(model, lab, () => (notice.words = ""));
   const place = h("div", { class: "mx-parts" });
   box.classList.add("mx-lab");
   box.append(note(HINT), own.el, place);

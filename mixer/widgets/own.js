@@ -225,8 +225,11 @@ function leave(own, model) {
   put(model, "settings", before.settings);
 }
 
-/** The section of the figure. Returns { el, draw, data, leave }; `data` gives the data that the laboratory is to use. */
-export function makeOwn(model, lab) {
+/**
+ * The section of the figure; `chosen` is called when the reader chooses other data. Returns { el, draw, data, leave };
+ * `data` gives the data that the laboratory is to use.
+ */
+export function makeOwn(model, lab, chosen) {
   const [, H, W] = lab.shape;
   const sizes = [...new Set(H === W ? [...OWN_SIZES, H] : OWN_SIZES)].toSorted((a, b) => a - b);
   const own = { lab, sizes, C: lab.shape[0], size: H === W ? H : 16, classes: [], nMade: 0, version: 0 };
@@ -235,9 +238,12 @@ export function makeOwn(model, lab) {
   const train = button("Train on these", () => {
     const missing = missingIn(own.classes);
     words.classList.toggle("mx-wrong", Boolean(missing));
-    if (!missing) use(own, model);
+    if (missing) return;
+    chosen();
+    use(own, model);
   });
   const back = button(`Back to ${lab.dataName}`, () => {
+    chosen();
     leave(own, model);
     train.focus();
   });

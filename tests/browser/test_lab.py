@@ -336,3 +336,23 @@ def test_a_setting_that_is_changed_and_changed_back_is_the_same_run(tab, tmp_pat
     assert status.inner_text() == "These are the settings of the link; press Train."
     page.get_by_role("button", name="Step", exact=True).click()
     page.wait_for_function(f"{MODEL}.get('step') === 2")
+
+
+def test_what_was_said_is_over_once_the_run_changes(tab, tmp_path, digits):
+    lab = TrainingLab(digits, **SMALL)
+    lab.weights = bytes(4 * lab._config(lab.settings).n_parameters)
+    lab.save(tmp_path / "lab.safetensors")
+    page = opened(tab, tmp_path, lab)
+    bar = page.get_by_role("slider", name="Epoch")
+    chart = page.locator(".mx-chart").first
+    step = page.get_by_role("button", name="Step", exact=True)
+    for act, after in (
+        (page.get_by_role("button", name="Reset").click, "Epoch 0 of 2."),
+        (step.click, "Epoch 0.04 of 2."),
+        (lambda: [step.click(), bar.press("Home")], "Epoch 0 of 2."),
+        (lambda: [step.click(), chart.click(position={"x": 1, "y": 9})], "Epoch 0 of 2."),
+    ):
+        page.get_by_label("Open a checkpoint").set_input_files(tmp_path / "lab.safetensors")
+        page.wait_for_function("document.querySelector('[role=status]').innerText.includes('The weights are there')")
+        act()
+        page.wait_for_function(f"document.querySelector('[role=status]').innerText === '{after}'")

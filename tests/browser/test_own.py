@@ -297,8 +297,11 @@ def test_back_to_the_digits_with_their_settings_and_runs(tab, tmp_path, digits):
     line(page, [(0.2, 0.2), (0.8, 0.8)])
     page.locator(".mx-targets button").first.click()
     assert "They have changed since the training began." in page.locator(".mx-own").inner_text()
+    page.get_by_role("button", name="Copy address").click()
+    page.wait_for_function("document.querySelector('[role=status]').innerText.startsWith('No address')")
     page.get_by_role("button", name="Back to digits").click()
     settle(page)
+    assert page.locator("[role=status]").first.inner_text() == "Epoch 0 of 2."
     assert page.evaluate(f"[{MODEL}.get('settings'), {MODEL}.get('runs')]") == before[:2]
     assert page.evaluate(f"[{WEIGHTS}.length, {MODEL}.get('history').length]") == [0, 0]
     page.get_by_role("button", name="Train", exact=True).click()
