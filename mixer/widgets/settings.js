@@ -142,6 +142,7 @@ function numberField(label, kind, change) {
   const el = h("div", { class: "mx-control" }, h("label", { for: id }, label), input, wrong);
   const set = (value) => {
     if (document.activeElement === input && input.value !== shown) return; // what the reader types stays
+    if (wrong.textContent && String(value) === shown) return; // so does what cannot be used, beside its sentence
     shown = String(value);
     if (input.value !== shown) input.value = shown;
     say(wrong, "");

@@ -424,3 +424,19 @@ def test_a_number_can_be_typed_while_a_run_draws(tab, tmp_path, digits):
     page.evaluate(f"{MODEL}.set('settings', {{ ...{MODEL}.get('settings'), n_channel: 9 }})")
     settle(page)
     assert field.input_value() == "9"  # others can still change what the field shows
+
+
+def test_what_cannot_be_used_is_said_while_a_run_draws(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL | dict(n_epochs=400)))
+    page.evaluate(f"{MODEL}.set('running', true)")
+    field = page.get_by_label("Layers", exact=True)
+    said = page.locator(".mx-settings").get_by_text("Layers: give a whole number from 1 to 8.")
+    field.fill("99")
+    field.press("Tab")  # the focus goes on to another
+    step = page.evaluate(f"{MODEL}.get('step')")
+    page.wait_for_function(f"{MODEL}.get('step') > {step}")
+    settle(page)
+    assert field.input_value() == "99" and said.is_visible()
+    page.evaluate(f"{MODEL}.set('settings', {{ ...{MODEL}.get('settings'), n_layers: 3 }})")
+    settle(page)
+    assert field.input_value() == "3" and not said.is_visible()
