@@ -1,6 +1,6 @@
 // Runs that were kept, beside each other: groups that differ in their seed alone, as dots, with chapter 8's rule.
 
-import { button, h, note, percent, put, title } from "./page.js";
+import { button, h, note, percent, put, say, title } from "./page.js";
 import { settingInWords } from "./settings.js";
 import { allMapsOf } from "./views.js";
 
@@ -8,6 +8,7 @@ const COMPARING =
   "Keep a run, change one setting, and train again. Runs that differ in their seed alone are one group: each dot is the " +
   "validation accuracy at the end of one of them, and the line is their mean. The groups below the first say what " +
   "differs from it.";
+const NOTHING = "Nothing to keep yet: a run counts from its first full epoch.";
 const ENOUGH = 3; // runs in a group, before it is compared
 
 const accuracyOf = (run) => run.history.at(-1).validation_accuracy;
@@ -102,20 +103,26 @@ function axisOf(runs) {
   return [low, Math.max(low + 0.05, Math.ceil(20 * Math.max(...values)) / 20)];
 }
 
-/** The table of the kept runs, group by group. */
-function makeTable(model) {
+/** The table of the kept runs, group by group; without any, `keeper` gets the focus that a button in it has. */
+function makeTable(model, keeper) {
   const body = h("tbody");
   const names = ["Runs", "Validation", "Test", ""].map((words) => h("th", { scope: "col" }, words));
   const axis = h("div", { class: "mx-axis" });
   const foot = h("tfoot", {}, h("tr", {}, h("td", { colspan: 4 }, axis)));
   const el = h("table", {}, h("thead", {}, h("tr", {}, ...names)), body, foot);
   const without = (group) => model.get("runs").filter((run) => !group.includes(run));
+  const buttons = () => [...body.querySelectorAll("button")];
   let drawn;
   function draw({ runs }) {
-    if (runs === drawn) return; // a button that has the focus would lose it
+    if (runs === drawn) return; // a button that has the focus would be another
     drawn = runs;
+    const focused = buttons().indexOf(document.activeElement); // it is about to go
+    fill(runs);
+    if (focused >= 0) (buttons()[focused] ?? buttons().at(-1) ?? keeper).focus();
+  }
+  function fill(runs) {
     el.hidden = !runs.length;
-    if (!runs.length) return;
+    if (!runs.length) return body.replaceChildren();
     const [groups, [low, high]] = [groupsOf(runs), axisOf(runs)];
     const lines = (group, i) => linesOf(group, i, groups, [low, high], () => put(model, "runs", without(group)));
     body.replaceChildren(...groups.flatMap(lines));
@@ -132,11 +139,10 @@ function makeTable(model) {
  * and the settings give them again. `kept` gives the runs of this page that have theirs, as { name, maps }.
  */
 export function makeCompare(model, runner) {
-  const table = makeTable(model);
-  const maps = new Map();
+  const [maps, wrong] = [new Map(), h("output", { class: "mx-wrong" })];
   function keep() {
     const { history, settings, result, isOpened, config, now } = runner;
-    if (!history.length) return;
+    if (!history.length) return say(wrong, NOTHING);
     const run = { settings, history, ...result, ...(isOpened && { start: "checkpoint" }) };
     maps.set(runKey(run), allMapsOf(config, now.params));
     const others = model.get("runs").filter((other) => runKey(other) !== runKey(run));
@@ -149,6 +155,11 @@ export function makeCompare(model, runner) {
     return found.map(([name, run]) => ({ name: `${name}, seed ${run.settings.seed}`, maps: maps.get(runKey(run)) }));
   }
   const keeper = button("Keep this run", keep);
-  const el = h("div", { class: "mx-compare" }, title("Compare"), keeper, note(COMPARING), table.el);
-  return { el, draw: table.draw, keep, kept };
+  const table = makeTable(model, keeper);
+  const el = h("div", { class: "mx-compare" }, title("Compare"), keeper, wrong, note(COMPARING), table.el);
+  const draw = (scene) => {
+    if (scene.history.length) say(wrong, "");
+    table.draw(scene);
+  };
+  return { el, draw, keep, kept };
 }

@@ -226,6 +226,26 @@ def test_groups_of_runs_are_compared_by_the_rule_of_chapter_8(tab, tmp_path, dig
     assert "Layers: 2, Token mixing: one kernel" in table.inner_text()
 
 
+def test_remove_hands_the_focus_to_the_next_button(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits))
+    runs = [run for n in (1, 2, 3) for run in kept([0.9], n_layers=n)]
+    page.evaluate(f"(runs) => {MODEL}.set('runs', runs)", runs)
+    for group, focused in ((2, "Remove group 2"), (2, "Remove group 1"), (1, "Keep this run")):
+        page.get_by_role("button", name=f"Remove group {group}").press("Enter")
+        settle(page)
+        assert page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.innerText") == focused
+
+
+def test_a_run_that_cannot_be_kept_yet_is_said(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL))
+    said = page.get_by_text("Nothing to keep yet: a run counts from its first full epoch.")
+    page.get_by_role("button", name="Keep this run").click()
+    settle(page)
+    assert said.is_visible()
+    trained(page, TrainingLab(digits))
+    assert not said.is_visible()
+
+
 def test_what_makes_runs_differ_beside_their_settings_makes_groups(tab, tmp_path, digits):
     whole, short, opened_run = kept([0.9, 0.8, 0.7])
     short["history"] = short["history"][:5]
