@@ -46,6 +46,8 @@ const GROUPS = {
   ],
 };
 const UNREADABLE = "The address holds no settings that can be read.";
+const NO_GREY = "train.py reads pictures in colour, so no command trains on yours in grey.";
+const NO_TURNS = "train.py turns and shifts digits alone, so no command trains in this way.";
 const FIELDS = Object.values(GROUPS).flat();
 
 /** What is wrong with a setting, as a sentence, or "". */
@@ -113,14 +115,14 @@ export function settingInWords(name, value) {
   return `${label}: ${words}`;
 }
 
-/** The equal line for a shell, or a sentence where there is none. */
+/** The equal line for a shell: { command }, or a sentence where there is none: { reason }. */
 export function commandOf({ dataName, limits, isOwn, shape }, { n_train, ...rest }) {
-  if (isOwn && shape[0] === 1) return "train.py reads pictures in colour, so no command trains on yours in grey.";
-  if (isOwn && rest.affine) return "train.py turns and shifts digits alone, so no command trains in this way.";
+  if (isOwn && shape[0] === 1) return { reason: NO_GREY };
+  if (isOwn && rest.affine) return { reason: NO_TURNS };
   const data = isOwn ? { dataset: "folder", data_dir: "pictures", image_size: shape[1] } : { dataset: dataName };
   const few = n_train < limits.n_train ? { n_train } : {};
   const options = Object.entries({ ...data, recipe: "seed", ...few, ...rest }).filter(([, value]) => value !== null);
-  return `python train.py ${options.map(([name, value]) => `--${name} ${value}`).join(" ")}`;
+  return { command: `python train.py ${options.map(([name, value]) => `--${name} ${value}`).join(" ")}` };
 }
 
 /** A field for a number, with a sentence below it where it cannot be used. */

@@ -52,7 +52,7 @@ async function open(model, lab, runner, file) {
 
 /** Buttons that share the settings and the run. */
 export function makeShare(model, lab, runner, tell) {
-  const command = h("code");
+  const line = h("code");
   const attempt = (action, done) =>
     action.then(() => tell(done)).catch((error) => tell(`This failed: ${error.message}.`));
   const copy = (text) =>
@@ -62,6 +62,10 @@ export function makeShare(model, lab, runner, tell) {
     );
   const copyAddress = () =>
     lab.isOwn ? tell("No address holds your own images, so none was copied.") : copy(addressOf(model.get("settings")));
+  const copyCommand = () => {
+    const { command } = commandOf(lab, model.get("settings"));
+    return command ? copy(command) : tell("There is no command, so none was copied.");
+  };
   const take = ({ target }) => {
     attempt(open(model, lab, runner, target.files[0]), "The weights are there. Train goes on from them.");
     target.value = "";
@@ -69,12 +73,16 @@ export function makeShare(model, lab, runner, tell) {
   const file = h("input", { type: "file", accept: ".safetensors", onchange: take });
   const buttons = row(
     button("Copy address", copyAddress),
-    button("Copy command", () => copy(command.textContent)),
+    button("Copy command", copyCommand),
     button("Download checkpoint", () => attempt(download(lab, runner), "The checkpoint is written.")),
     h("label", {}, "Open a checkpoint: ", file),
   );
   const words = note("The command trains such a model with PyTorch; its random numbers are others.");
   if (lab.isOwn) words.append(OWN_HINT);
-  const draw = (scene) => say(command, commandOf(lab, scene.settings));
-  return { el: h("div", {}, h("p", {}, command), words, buttons), draw };
+  const draw = (scene) => {
+    const { command, reason } = commandOf(lab, scene.settings);
+    say(line, command ?? reason);
+    words.hidden = !command;
+  };
+  return { el: h("div", {}, h("p", {}, line), words, buttons), draw };
 }

@@ -338,12 +338,17 @@ def test_address_and_command_hold_no_images(tab, tmp_path, digits, pictures):
     page.wait_for_function(
         "document.querySelector('[role=status]').innerText.includes('No address holds your own images')"
     )
+    page.get_by_role("button", name="Copy command").click()
+    page.wait_for_function("document.querySelector('[role=status]').innerText.startsWith('There is no command')")
+    about = page.get_by_text("The command trains such a model with PyTorch")
+    assert not about.is_visible()
     page.get_by_label("Colours").select_option("3")
     train(page, 1)
     assert code.inner_text() == "train.py turns and shifts digits alone, so no command trains in this way."
     page.get_by_label("Random turns and shifts").fill("0")
     page.get_by_label("Random turns and shifts").press("Enter")
     settle(page)
+    assert about.is_visible()
     words = code.inner_text().split()
     given = dict(zip((word.removeprefix("--") for word in words[2::2]), words[3::2], strict=True))
     assert given.keys() <= vars(Options()).keys()
