@@ -6,7 +6,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from multiprocessing import active_children
+from multiprocessing.util import Finalize
 from pathlib import Path
+from threading import current_thread, main_thread
 
 import numpy as np
 import torch
@@ -81,9 +84,9 @@ class StreamedSplit:
             OSError: an image cannot be read, or a worker process has ended.
         """
         chosen = [batch.tolist() for batch in self.indices[indices.cpu()].split(batch_size)]
-        workers = dict(num_workers=self.n_workers, worker_init_fn=_ignore_signals)
+        workers = dict(num_workers=self.n_workers, worker_init_fn=_ignore_signals, generator=torch.Generator())
         workers |= dict(multiprocessing_context=WORKER_START if self.n_workers else None)
-        batches = iter(DataLoader(chosen, batch_size=None, collate_fn=self._read, **workers))
+        batches = _received(DataLoader(chosen, batch_size=None, collate_fn=self._read, **workers))
         for batch in chosen:
             try:
                 images = next(batches)
@@ -104,9 +107,35 @@ class StreamedSplit:
             return error
 
 
+def _received(loader: DataLoader) -> Iterator[np.ndarray | OSError]:
+    """What the workers of a loader send.
+
+    torch's handler of SIGCHLD, which raises at any line of this process, is taken out again. In its place the workers
+    are looked at before each batch: half a batch of one that was killed would be waited for without end.
+
+    Raises:
+        RuntimeError: a worker has ended.
+    """
+    number, others = getattr(signal, "SIGCHLD", None), active_children()  # Windows has no SIGCHLD
+    handler = signal.getsignal(number) if number else None
+    batches = iter(loader)
+    if handler is not None and current_thread() is main_thread():
+        signal.signal(number, handler)
+    workers = [worker for worker in active_children() if worker not in others]
+    Finalize(batches, _kill, (workers,), exitpriority=0)  # when Python ends, it waits for them
+    while sum(worker.is_alive() for worker in workers) == loader.num_workers:
+        yield next(batches)
+    raise RuntimeError("a worker has ended")
+
+
+def _kill(workers: list) -> None:
+    for worker in workers:
+        worker.kill()
+
+
 def _ignore_signals(worker: int) -> None:
-    """Leave Ctrl-C and the end of the terminal to the process that trains, which still needs its workers."""
-    for name in ("SIGINT", "SIGHUP"):
+    """Leave what ends a run or its terminal to the process that trains, which still needs its workers."""
+    for name in ("SIGINT", "SIGHUP", "SIGTERM"):
         if hasattr(signal, name):  # Windows has no SIGHUP
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 

@@ -1,5 +1,6 @@
 """A reader's own images: folders and files of all kinds, and one picture by a trained model."""
 
+import multiprocessing
 import os
 import re
 import signal
@@ -420,6 +421,54 @@ def test_a_streaming_process_that_is_killed_is_said(tmp_path, monkeypatch, write
     monkeypatch.setattr("mixer.folder.read_image", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(OSError, match=r"^a process that reads the images in [^\n]* has ended"):
         list(streamed.test.batches(torch.arange(12), 4))
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch, write_folder):
+    """The batches of a streamed split, of which one has been taken."""
+    monkeypatch.setattr("mixer.data.MEMORY_LIMIT", 100)
+    streamed = data.load("folder", write_folder(tmp_path), image_size=64)
+    batches = streamed.test.batches(torch.arange(12), 2)
+    next(batches)
+    return batches
+
+
+def test_a_process_that_is_killed_between_two_batches_is_said_at_the_next(begun):
+    """Neither at another line, nor never: the queue may hold the half of a batch that was being sent."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
+        worker.join()
+    with pytest.raises(OSError, match=r"^a process that reads the images in [^\n]* has ended"):
+        next(begun)
+
+
+def test_a_signal_to_all_processes_leaves_those_that_read_images_alive(begun):
+    for worker in multiprocessing.active_children():
+        worker.terminate()
+    assert sum(len(labels) for _, labels in begun) == 10
+
+
+@pytest.mark.slow
+def test_a_program_ends_before_it_has_taken_all_batches(tmp_path, write_folder):
+    code = """
+import sys, torch
+from mixer import data
+data.MEMORY_LIMIT = 100
+batches = data.load("folder", sys.argv[1]).test.batches(torch.arange(12), 2)
+next(batches)
+"""
+    command = [sys.executable, "-c", code, write_folder(tmp_path)]
+    assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == 0
+
+
+def test_streaming_changes_no_state_of_the_process(tmp_path, monkeypatch, write_folder):
+    monkeypatch.setattr("mixer.data.MEMORY_LIMIT", 100)
+    streamed = data.load("folder", write_folder(tmp_path), image_size=8)
+    handler, numbers = signal.getsignal(signal.SIGCHLD), torch.get_rng_state()
+    batches = streamed.test.batches(torch.arange(12), 4)
+    next(batches)
+    assert signal.getsignal(signal.SIGCHLD) == handler
+    assert torch.equal(torch.get_rng_state(), numbers)
 
 
 def test_streamed_images_that_change_or_move_are_told_apart(tmp_path, monkeypatch, write_folder):
