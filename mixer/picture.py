@@ -125,6 +125,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
         image.info["transparency"] = key * max([scale for name, scale in KEY_SCALES.items() if name in stored] or [1])
     if ";16" in stored or "65535" in stored:
         brightest = max(high for _, high in picture.convert("RGB").getextrema())
-        if 0 < brightest <= 16:
-            raise ValueError("its 16 bits hold values of 12 bits, which are nearly black: multiply them by 16")
+        is_cut = 0 < values.max() < 257 if is_deep else is_plain(picture)  # of colours Pillow drops the low byte
+        if 0 < brightest <= 16 or (brightest == 0 and is_cut):
+            raise ValueError("its 16 bits hold values of 12 bits or fewer, which are nearly black: scale them to 65535")
     return picture

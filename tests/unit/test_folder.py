@@ -112,9 +112,10 @@ INDEXED = Image.fromarray((OPAQUE == 0).astype(np.uint8), "P")
 INDEXED.putpalette([0, 0, 0, 9, 9, 9])
 
 
-def png(bits, colour, rows, key):
+def png(bits, colour, rows, key=b""):
     """A PNG file whose pixels of the colour `key` are transparent, by hand: Pillow writes few of its kinds."""
-    pieces = [(b"IHDR", struct.pack(">IIBBBBB", 4, len(rows), bits, colour, 0, 0, 0)), (b"tRNS", key)]
+    pieces = [(b"IHDR", struct.pack(">IIBBBBB", 4, len(rows), bits, colour, 0, 0, 0))]
+    pieces += [(b"tRNS", key)] if key else []
     pieces += [(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows))), (b"IEND", b"")]
     chunks = [struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in pieces]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
@@ -248,6 +249,9 @@ UNKNOWN = {
     "12 of 16 bits.tif": encoded(Image.fromarray(RAMP // 16), "TIFF"),
     "12 of 16 bits.pgm": b"P5 4 4 65535\n" + (RAMP // 16).astype(">u2").tobytes(),
     "12 of 16 bits.ppm": b"P6 4 4 65535\n" + (RAMP // 16).astype(">u2").repeat(3).tobytes(),
+    "8 of 16 bits.png": encoded(Image.fromarray(RAMP // 257), "PNG"),
+    "8 of 16 bits.pgm": b"P5 4 4 65535\n" + (RAMP // 257).astype(">u2").tobytes(),
+    "8 of 16 bits, colours.png": png(16, 2, [(row // 257).astype(">u2").repeat(3).tobytes() for row in RAMP]),
 }
 
 
@@ -255,6 +259,12 @@ UNKNOWN = {
 def test_values_of_unknown_range_are_refused(tmp_path, name, loaded):
     with pytest.raises(OSError, match=rf"^[^\n]*0 {re.escape(name)} cannot be read as an image \([^\n]*bits[^\n]*$"):
         loaded(tmp_path, name, UNKNOWN[name])
+
+
+def test_what_is_black_with_16_bits_is_no_value_of_unknown_range(tmp_path, loaded):
+    assert loaded(tmp_path, "x.png", encoded(Image.fromarray(0 * RAMP), "PNG")).unique().tolist() == [0]
+    ink = png(16, 6, [b"".join(struct.pack(">4H", 0, 0, 0, alpha) for alpha in row) for row in RAMP])
+    assert loaded(tmp_path, "x.png", ink)[0, 0].tolist() == EIGHT[::-1]
 
 
 def test_an_animation_gives_its_first_frame(tmp_path, loaded):
