@@ -16,14 +16,21 @@ CHECKPOINT, HISTORY, LOCK = "checkpoint.safetensors", "history.jsonl", ".lock"
 
 
 def next_free(dataset: str) -> Path:
-    """Make the folder of a new run that was given none: one that no other run has used, even if both start at once."""
-    for number in itertools.count(1):
-        folder = Path("runs", dataset if number == 1 else f"{dataset}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            pass
+    """Make the folder of a new run that was given none: one that no other run has used, even if both start at once.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder = Path("runs")
+    try:
+        folder.mkdir(exist_ok=True)
+        for number in itertools.count(1):
+            folder = Path("runs", dataset if number == 1 else f"{dataset}-{number}")
+            with suppress(FileExistsError):
+                folder.mkdir()
+                return folder
+    except OSError as error:
+        raise OSError(f"{folder} cannot be made a folder ({error.strerror}); choose another with --out") from error
 
 
 def named_folder(given: dict) -> Path | None:
@@ -36,6 +43,8 @@ def named_folder(given: dict) -> Path | None:
     if "resume" not in given and "out" not in given:
         return None
     resumed = given.get("resume")
+    if given.get("out") == "":
+        raise ValueError("--out is empty; give it the name of a folder, or leave it out")
     if not resumed and "out" not in given:
         raise ValueError("--resume needs the folder of the run: --resume FOLDER")
     folder = Path(resumed or given["out"])
@@ -57,9 +66,11 @@ def holds_run(folder: Path, may_resume: bool, is_first: bool) -> bool:
         ValueError: there is one, and it may not be continued.
     """
     history = folder / HISTORY
-    there = (folder / CHECKPOINT).is_file()
-    if not may_resume and (there or (history.exists() and history.stat().st_size)):
+    there, has_epochs = (folder / CHECKPOINT).is_file(), history.exists() and history.stat().st_size
+    if not may_resume and (there or has_epochs):
         raise ValueError(f"{folder} already holds a run; add --resume to continue it, or choose another --out")
+    if has_epochs and not there:
+        raise ValueError(f"{folder} holds {HISTORY} but no {CHECKPOINT}; put that back, or choose another --out")
     if may_resume and not there and is_first:
         print(f"{folder} holds no checkpoint yet: starting from the beginning")
     return there
@@ -71,18 +82,22 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         ValueError: another process is in such a context.
+        OSError: the folder cannot be written.
     """
     try:
-        with FileLock(folder / LOCK, timeout=0):
-            for left in folder.glob(f".*{UNFINISHED}"):  # by a run that was killed
-                left.unlink()
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # Windows removes no open file
-                    (folder / LOCK).unlink()  # before the lock ends: who then waits for this file notices
+        lock = FileLock(folder / LOCK).acquire(timeout=0)
     except Timeout:
         raise ValueError(f"another process trains in {folder}; wait for its end, or choose another --out") from None
+    except OSError as error:
+        raise unwritable(folder / LOCK, error) from error
+    with lock:
+        for left in folder.glob(f".*{UNFINISHED}"):  # by a run that was killed
+            left.unlink()
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # Windows removes no open file
+                (folder / LOCK).unlink()  # before the lock ends: who then waits for this file notices
 
 
 def read_history(path: Path, n_epochs: int, last: dict) -> list[dict]:

@@ -132,7 +132,7 @@ class Run:
                 self.train_first() if self.is_first else list(self.trainer)
             except FloatingPointError as error:
                 lower = min(self.options.lr / 10, RECIPES[self.options.recipe].lr)
-                again = f"--resume {self.out} --lr {lower:g}"
+                again = f"--resume {shlex.quote(str(self.out))} --lr {lower:g}"
                 raise FloatingPointError(f"{error}, for instance {again}, which goes on from the last epoch") from error
         return 0 if self.trainer.finished else 128 + (signals[0] if signals else signal.SIGINT)
 

@@ -143,9 +143,11 @@ BAD = [
     (["--n_channel", "3000000000"], "below 2³¹"),
     (["--seed", "-1"], "below 2⁶³"),
     (["--out", "/dev/null/run"], "--out /dev/null/run cannot be made a folder"),
+    (["--out", ""], "--out is empty; give it the name of a folder, or leave it out"),
     (["--n_epoch", "3"], "unrecognized arguments"),
     (["7"], "unrecognized arguments: 7"),
     (["--lr", "1e30", "--n_epochs", "1"], "the loss is no longer a number in epoch 1"),
+    (["--lr", "1e30", "--n_epochs", "1", "--out", "my run"], "for instance --resume 'my run' --lr 0.003"),
     (["--n_layers", "1000000"], "n_layers is 1,000,000; it must be a whole number of at most 10,000"),
     (
         ["--n_layers", "10000", "--n_channel", "4096"],
@@ -187,6 +189,23 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, capsys, say):
     (tmp_path / "file").write_text("")
     assert say(*QUICK, "--n_epochs", 1, "--out", "file/run") == 2
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith("train.py: ")
+
+
+@pytest.mark.parametrize("what", ["a file", "a link to nowhere"])
+def test_runs_that_is_no_folder_is_said(tmp_path, monkeypatch, capsys, what, say):
+    monkeypatch.chdir(tmp_path)
+    Path("runs").write_text("") if what == "a file" else Path("runs").symlink_to("nowhere")
+    assert say(*QUICK, "--n_epochs", 1) == 2
+    sentence = "train.py: runs cannot be made a folder (File exists); choose another with --out\n"
+    assert capsys.readouterr().err.endswith(sentence)
+
+
+def test_a_folder_in_which_nothing_can_be_locked_is_said(tmp_path, monkeypatch, capsys, say):
+    monkeypatch.chdir(tmp_path)
+    Path("run", ".lock").mkdir(parents=True)
+    assert say(*QUICK, "--n_epochs", 1, "--out", "run") == 2
+    sentence = "train.py: run/.lock cannot be written (Is a directory); make room, or choose another folder\n"
+    assert capsys.readouterr().err == sentence
 
 
 @pytest.mark.slow
@@ -245,6 +264,8 @@ def test_a_history_without_a_checkpoint_is_not_overwritten(tmp_path, monkeypatch
     (tmp_path / "run" / "history.jsonl").write_text('{"epoch": 1}\n')
     assert say(*QUICK, "--out", "run") == 2
     assert "already holds a run" in capsys.readouterr().err
+    assert say(*QUICK, "--out", "run", "--resume") == 2
+    assert "run holds history.jsonl but no checkpoint.safetensors; put that back" in capsys.readouterr().err
     assert (tmp_path / "run" / "history.jsonl").read_text() == '{"epoch": 1}\n'
 
 
