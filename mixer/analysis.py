@@ -20,10 +20,12 @@ def difference(one: Tensor, other: Tensor, bound: float = 1e-5) -> str:
     above 0.1". Tensors that are equal to the last bit have, with the bound 0, "largest difference 0".
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or there are no real numbers to compare.
     """
     if one.shape != other.shape:
         raise ValueError(f"the shapes are {list(one.shape)} and {list(other.shape)}; compare tensors of one shape")
+    if one.is_complex() or other.is_complex() or not one.numel():
+        raise ValueError(f"the tensors are {one.dtype} and {other.dtype} {list(one.shape)}; compare some real numbers")
     largest = (one.double() - other.double()).abs().max().item()
     if largest < bound:
         words = f"below {bound:g}"

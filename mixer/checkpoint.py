@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from mixer.config import MixerConfig, check_kind, check_same, check_unchanged, kinds
+from mixer.config import MixerConfig, check_float32, check_kind, check_same, check_unchanged, kinds
 from mixer.data import normalise, pixel_order
 from mixer.model import MLPMixer
 from mixer.picture import read_image
@@ -110,9 +110,10 @@ def classify(model: MLPMixer, about: dict, picture: str | Path) -> dict[str, flo
         picture: the path of an image file.
 
     Raises:
-        ValueError: the metadata do not say how to prepare a picture, or do not fit the model.
+        ValueError: the metadata do not say how to prepare a picture or do not fit the model, or it is not float32.
         OSError: the picture cannot be read.
     """
+    check_float32(model)
     C, H, W = model.image_shape
     if missing := {"mean", "std", "class_names"} - about.keys():
         raise ValueError(f"the checkpoint lacks {', '.join(sorted(missing))}; save it again with these in its metadata")

@@ -175,6 +175,13 @@ def current_config(network: nn.Module) -> dict:
     return replace(network.sizes, n_layers=n_layers, n_output=n_output).as_dict()
 
 
+def check_float32(network: nn.Module) -> None:
+    """Raise ValueError unless all weights are float32, as normalised images are."""
+    dtypes = {str(p.dtype).removeprefix("torch.") for p in network.parameters()} - {"float32"}
+    if dtypes:
+        raise ValueError(f"the model has weights of {', '.join(sorted(dtypes))}; make them float32 with model.float()")
+
+
 def check_mlps(sizes: MixerConfig, what: str) -> None:
     """Raise ValueError unless tokens and channels are mixed by MLPs, as whatever is named takes for granted."""
     if (sizes.token_mixing, sizes.channel_mixing) != ("mlp", "mlp"):

@@ -196,13 +196,15 @@ def to_convolution(model: MLPMixer) -> ConvolutionalMixer:
     tokens or channels are not mixed by MLPs.
     """
     check_unchanged(model, MLPMixer)
-    return copy_weights(model, ConvolutionalMixer(**model.config))
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn are replaced
+        return copy_weights(model, ConvolutionalMixer(**model.config))
 
 
 def from_convolution(twin: ConvolutionalMixer) -> MLPMixer:
     """The Mixer of a convolutional twin, with the same weights and so the same outputs. Raises as `to_convolution`."""
     check_unchanged(twin, ConvolutionalMixer)
-    return copy_weights(twin, MLPMixer(**twin.config))
+    with torch.random.fork_rng(devices=[]):
+        return copy_weights(twin, MLPMixer(**twin.config))
 
 
 class SmallCNN(nn.Module):

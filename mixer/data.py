@@ -91,7 +91,7 @@ class DataSet:
 
     def first(self, n_train: int) -> "DataSet":
         """The same data set with its first training images alone; raises ValueError if there are not so many."""
-        if n_train not in range(1, len(self.train) + 1):
+        if isinstance(n_train, float) or n_train not in range(1, len(self.train) + 1):
             there = f"{len(self.train):,}, the number of training images of {self.name}"
             raise ValueError(f"n_train is {n_train}; choose from 1 to {there}")
         return replace(self, train=self.train.at(torch.arange(n_train)))
@@ -233,6 +233,7 @@ def _digits() -> DataSet:
 def _folder(path: Path, image_size: int = 32, background: str = "white") -> DataSet:
     """The reader's own images as RGB, cut to squares; those of training in one fixed order that mixes the classes."""
     train, test, class_names = open_folder(path, image_size, background)
+    image_size, _ = train.size  # as Python's integer
     if (len(train) + len(test)) * 3 * image_size**2 <= MEMORY_LIMIT:
         images = in_memory("folder", *(Split(part.read_all(), part.labels) for part in (train, test)), class_names)
         mixed = images.train.at(permutation(len(images.train)))

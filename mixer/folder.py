@@ -1,5 +1,6 @@
 """Folders of the reader's own images: found, read into memory, or streamed from the disk."""
 
+import operator
 import os
 import signal
 import sys
@@ -122,15 +123,10 @@ def _received(loader: DataLoader) -> Iterator[np.ndarray | OSError]:
     if handler is not None and current_thread() is main_thread():
         signal.signal(number, handler)
     workers = [worker for worker in active_children() if worker not in others]
-    Finalize(batches, _kill, (workers,), exitpriority=0)  # when Python ends, it waits for them
+    Finalize(batches, lambda: [worker.kill() for worker in workers], exitpriority=0)  # Python's end waits for them
     while sum(worker.is_alive() for worker in workers) == loader.num_workers:
         yield next(batches)
     raise RuntimeError("a worker has ended")
-
-
-def _kill(workers: list) -> None:
-    for worker in workers:
-        worker.kill()
 
 
 def _ignore_signals(worker: int) -> None:
@@ -155,7 +151,7 @@ def open_folder(path: Path, image_size: int, background: str) -> tuple[ImageFile
         ValueError: the folder is not laid out so, or an argument is out of range.
         OSError: a folder cannot be listed.
     """
-    if not isinstance(image_size, int) or not 1 <= image_size <= 4096:
+    if isinstance(image_size, bool) or not hasattr(image_size, "__index__") or not 1 <= image_size <= 4096:
         raise ValueError(f"image_size is {image_size}; it must be a whole number of pixels from 1 to 4096")
     background = colour(background)
     found, left_out = find_images(path)
@@ -171,7 +167,7 @@ def open_folder(path: Path, image_size: int, background: str) -> tuple[ImageFile
             f"images lie in the folder of a class and end in {', '.join(ENDINGS)}",
             stacklevel=4,
         )
-    train, test = (ImageFiles(path, classes, image_size, background) for classes in found)
+    train, test = (ImageFiles(path, classes, operator.index(image_size), background) for classes in found)
     return train, test, names
 
 

@@ -101,8 +101,9 @@ def enlarged(model: MLPMixer, factor: int, mode: str = "nearest") -> MLPMixer:
             weights[name] = resize(values[:, None])[:, 0]
         elif name.endswith("token_mixing.fc2.weight") or ("norm" in name and values.dim() == 2):
             weights[name] = resize(values)
-    height, width = model.sizes.image_size
-    larger = MLPMixer(**{**model.config, "image_size": (K * height, K * width)}).to(next(model.parameters()))
+    _, height, width = model.image_shape
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn are replaced
+        larger = MLPMixer(**{**model.config, "image_size": (K * height, K * width)}).to(next(model.parameters()))
     larger.load_state_dict(weights)
     return larger.train(model.training)
 

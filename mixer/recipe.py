@@ -52,7 +52,7 @@ RANGES = (
     ("weight_decay affine", lambda x: 0 <= x < math.inf, "a number of at least 0"),
     ("warm_up cutmix", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
     ("label_smoothing drop_path ema", lambda x: 0 <= x < 1, "a share from 0 to below 1"),
-    ("padding", lambda x: x >= 0 and x == int(x), "a whole number of pixels of at least 0"),
+    ("padding", lambda x: 0 <= x < math.inf and x == int(x), "a whole number of pixels of at least 0"),
 )
 STRONG = dict(weight_decay=0.2, warm_up=0.1, label_smoothing=0.1, clip=1.0, padding=4, flip=True, affine=0.75)
 RECIPES = {"seed": Recipe(), "strong": Recipe(lr=3e-3, ema=0.998, muon_lr=0.02, **STRONG)}

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mixer.config import check_float32, check_positive
 from mixer.data import DataSet, Split
 from mixer.devices import autocast, choose_device, choose_precision, rank_and_count
 from mixer.recipe import Recipe, choose_recipe, lr_factor, make_optimisers
@@ -48,9 +49,7 @@ def check_split(split: Split, data: DataSet, model: nn.Module) -> None:
     ):
         span = f"{labels.dtype} from {labels.min().item()} to {labels.max().item()}"
         raise ValueError(f"the labels of a split are {span}; they must be torch.int64 from 0 to {n_class - 1}")
-    dtypes = {str(p.dtype).removeprefix("torch.") for p in model.parameters()} - {"float32"}
-    if dtypes:
-        raise ValueError(f"the model has weights of {', '.join(sorted(dtypes))}; make them float32 with model.float()")
+    check_float32(model)
 
 
 class Trainer:
@@ -135,6 +134,8 @@ class Trainer:
             images, targets = change_images(images, labels, self.data, recipe, seeded(self.seed, 1, self.step))
             with autocast(self.device, self.dtype):
                 logits = self.network(self.data.normalise(images[own]))
+                if targets.dim() == 2:  # of cutmix, one column for each class; a model may have other outputs
+                    targets = F.pad(targets, (0, logits.shape[1] - targets.shape[1]))
                 loss = F.cross_entropy(logits, targets[own], label_smoothing=recipe.label_smoothing, reduction="sum")
         self.update(loss * (self.n_processes / len(labels)))
         self.step += 1
@@ -232,7 +233,7 @@ def predict(
     batch_size: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """The logits [N, n_output] of a whole split, in float32; the model is left in the mode it was in.
+    """The logits [N, n_output] of a whole split, in float32; each module is left in the mode it was in.
 
     Args:
         model, data, split: the network, the data set that normalises the images, and which of them.
@@ -240,10 +241,12 @@ def predict(
             system fetches and clears it anew for each batch, which can take as long as the answers.
         dtype: of the matrix products, under autocast.
     """
+    check_float32(model)
     device = next(model.parameters()).device
     if batch_size is None:
         batch_size = 250 if device.type == "cpu" else 1000
-    was_training = model.training
+    (batch_size,) = check_positive(batch_size=batch_size)
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     logits = []
     try:
@@ -251,7 +254,8 @@ def predict(
             for images, _ in split.to(device).batches(torch.arange(len(split)), batch_size):
                 logits.append(model(data.normalise(images)).float())
     finally:
-        model.train(was_training)
+        for module, is_training in modes.items():
+            module.training = is_training
     return torch.cat(logits)
 
 

@@ -151,5 +151,7 @@ def check_lengths(image: Tensor, weight: Tensor, bias: Tensor, mean: list, std: 
     for what, got, expected in (("bias", bias, n), ("names", names, n), ("mean", mean, len(image))):
         if len(got) != expected:
             raise ValueError(f"{what} has {len(got)} entries; it must have {expected}")
-    if len(std) != len(image) or not all(s > 0 for s in std):
+    if not all(math.isfinite(m) for m in mean):
+        raise ValueError(f"mean is {list(mean)}; its entries must be finite numbers")
+    if len(std) != len(image) or not all(0 < s < math.inf for s in std):
         raise ValueError(f"std is {list(std)}; it must have {len(image)} entries above 0")

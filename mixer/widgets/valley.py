@@ -53,8 +53,8 @@ class ValleyExplorer(LiveFigure):
     losses = traitlets.List().tag(sync=True)
 
     def __init__(self, data: DataSet):
+        check_images(data)
         images, labels = data.train.images[:N_IMAGES], data.train.labels[:N_IMAGES]
-        check_images(data, images.numel())
         super().__init__(
             images=images.cpu().contiguous().numpy().tobytes(),
             labels=labels.cpu().numpy().astype(np.uint8).tobytes(),
@@ -115,9 +115,12 @@ def is_run(run) -> bool:
     return right and (loss is None or (isinstance(loss, (int, float)) and 0 <= loss < math.inf))
 
 
-def check_images(data: DataSet, n_bytes: int) -> None:
+def check_images(data: DataSet) -> None:
     """Raise ValueError unless the page can hold and train on the images of a data set."""
     _, H, W = data.image_shape
+    if not hasattr(data.train, "images"):  # streamed
+        raise ValueError(f"the images of {data.name} are too many for a page; give at most {LARGEST:,} bytes of them")
+    n_bytes = data.train.images[:N_IMAGES].numel()
     if n_bytes > LARGEST:
         raise ValueError(f"the images of {data.name} have {n_bytes:,} bytes; the page takes at most {LARGEST:,}")
     if H % PATCH_SIZE or W % PATCH_SIZE:

@@ -61,3 +61,8 @@ def test_a_difference_is_said_in_words_that_every_cpu_gives():
     assert difference(one, one * torch.nan) == "largest difference nan"
     with pytest.raises(ValueError, match=r"\[2\] and \[1, 2\]"):
         difference(one, one[None])
+    for tensor in (one[:0], one + 1j):
+        with pytest.raises(
+            ValueError, match=r"^the tensors are torch\.\w+ and torch\.\w+ .*; compare some real numbers$"
+        ):
+            difference(tensor, tensor)

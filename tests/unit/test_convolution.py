@@ -86,10 +86,12 @@ def test_gradients_are_equal(norm):
 @pytest.mark.parametrize("norm", ["tokens_channels", "channels"])
 def test_round_trip_keeps_every_weight(norm):
     model = randomised(MLPMixer(**SIZES, norm=norm)).eval()
+    before = torch.get_rng_state()
     twin = to_convolution(model)
     assert isinstance(twin, ConvolutionalMixer)
     assert not twin.training
     back = from_convolution(twin)
+    assert torch.equal(torch.get_rng_state(), before)  # the caller's random numbers are untouched
     assert back.config == model.config
     for name, value in model.state_dict().items():
         assert torch.equal(back.state_dict()[name], value), name

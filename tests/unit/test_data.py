@@ -330,7 +330,7 @@ def test_the_first_training_images_are_those_of_the_whole():
     assert (few.mean, few.std) == (digits.mean, digits.std)
     assert len(few.validation) == len(digits.validation) and len(few.test) == len(digits.test)
     assert digits.first(len(digits.train)).fingerprint == digits.fingerprint != few.fingerprint
-    for n_train in (0, 1295):
+    for n_train in (0, 1295, 5.0):
         with pytest.raises(ValueError, match=f"n_train is {n_train}; choose from 1 to 1,294"):
             digits.first(n_train)
 
@@ -340,8 +340,9 @@ def test_bad_arguments():
         data.load("imagenet")
     with pytest.raises(ValueError, match="image_size applies to the data set folder alone"):
         data.load("digits", image_size=16)
-    with pytest.raises(ValueError, match="image_size is 0; it must be a whole number of pixels from 1 to 4096"):
-        data.load("folder", "anywhere", image_size=0)
+    for size in (0, True, 8.0):
+        with pytest.raises(ValueError, match=f"image_size is {size}; it must be a whole number of pixels from 1 to"):
+            data.load("folder", "anywhere", image_size=size)
 
 
 def test_affine_changes_are_small_differ_by_image_and_follow_their_generator():

@@ -1,10 +1,13 @@
 """What the live figures refuse before a page sees it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from mixer import checkpoint
-from mixer.widgets import ConvolutionTwin, MixerFlow, TokenMixingExplorer
+from mixer.folder import StreamedSplit
+from mixer.widgets import ConvolutionTwin, FilterExplorer, MixerFlow, TokenMixingExplorer, TrainingLab, ValleyExplorer
 
 ABOUT = dict(mean=[0.3], std=[0.25], class_names=["a", "b", "c"])
 
@@ -17,3 +20,18 @@ def test_weights_that_are_not_finite_are_refused(small_model, tmp_path, kind, na
     checkpoint.save(tmp_path / "m.safetensors", model, ABOUT)
     with pytest.raises(ValueError, match="a weight of the model is not a finite number"):
         kind(tmp_path / "m.safetensors", images)
+
+
+@pytest.mark.parametrize("kind", [TrainingLab, ValleyExplorer])
+def test_images_that_stream_are_too_many_for_a_page(small_data, kind):
+    with pytest.raises(
+        ValueError, match=r"^the images of small are too many for a page; give at most [25]00,000 bytes"
+    ):
+        kind(replace(small_data(), train=StreamedSplit(None, torch.arange(3))))
+
+
+@pytest.mark.parametrize(("name", "number"), [("mean", torch.nan), ("mean", -torch.inf), ("std", torch.inf)])
+def test_a_filter_takes_finite_means_and_deviations(name, number):
+    numbers = dict(mean=[0.5], std=[0.25]) | {name: [number]}
+    with pytest.raises(ValueError, match=f"^{name} is \\[{number}\\]; it"):
+        FilterExplorer(torch.zeros(1, 4, 4, dtype=torch.uint8), torch.eye(4), torch.ones(4), **numbers)

@@ -1,5 +1,6 @@
 """A reader's own images: folders and files of all kinds, and one picture by a trained model."""
 
+import copy
 import multiprocessing
 import os
 import re
@@ -50,6 +51,11 @@ def test_folder_keeps_the_pixels_of_images_that_fit(tmp_path, write_folder, load
     loaded = data.load("folder", tmp_path, image_size=8)
     pixels = np.array(Image.open(tmp_path / "test" / "ant" / "0.png"))
     assert np.array_equal(loaded.test.images[0].permute(1, 2, 0).numpy(), pixels)
+
+
+def test_a_size_of_numpy_gives_the_same_data_set(tmp_path, write_folder):
+    one, other = (data.load("folder", write_folder(tmp_path / str(i)), image_size=i) for i in (8, np.int64(9)))
+    assert (one.image_shape, repr(other.image_shape)) == ((3, 8, 8), "(3, 9, 9)")
 
 
 def test_folder_that_is_not_one(tmp_path, write_folder):
@@ -540,6 +546,8 @@ def test_what_cannot_be_classified_is_refused_in_a_sentence(tmp_path):
             ValueError, match="its metadata a mean and a std for each of them and one of the class_names"
         ):
             classify(model, {**about, **changes}, tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"weights of float16; make them float32 with model\.float\(\)"):
+        classify(copy.deepcopy(model).half(), about, tmp_path / "x.png")
     del about["mean"], about["std"]
     with pytest.raises(ValueError, match=r"^the checkpoint lacks mean, std; save it again with these in its metadata$"):
         classify(model, about, tmp_path / "x.png")

@@ -43,6 +43,13 @@ def test_constant_maps_stay_constant(mode):
         torch.testing.assert_close(layer.token_mixing.fc2.bias, torch.full((32,), 2.0, dtype=torch.float64))
 
 
+def test_square_images_by_one_number_are_enlarged_and_the_callers_random_numbers_kept():
+    model = random_mixer(image_size=4)
+    before = torch.get_rng_state()
+    assert enlarged(model, 2).config == model.config | {"image_size": [8, 8]}
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_what_cannot_be_enlarged_is_refused_with_a_sentence():
     with pytest.raises(ValueError, match="mode is 'area'; choose one of nearest, bilinear, bicubic"):
         enlarged(random_mixer(), 2, "area")

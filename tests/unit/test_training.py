@@ -305,6 +305,26 @@ def test_predict_leaves_the_model_as_it_was(small_model, small_data):
     assert result["loss"] == pytest.approx(F.cross_entropy(logits, data.test.labels).item())
 
 
+def test_predict_leaves_a_frozen_module_in_its_own_mode_and_refuses_what_it_cannot_use(small_model, small_data):
+    model, data = small_model().train(), small_data()
+    model.layers[0].eval()
+    before = [module.training for module in model.modules()]
+    predict(model, data, data.test)
+    assert [module.training for module in model.modules()] == before
+    for batch_size in (0, -1, 1.5):
+        with pytest.raises(ValueError, match=f"batch_size is {batch_size}; it must be a whole number of at least 1"):
+            predict(model, data, data.test, batch_size)
+    with pytest.raises(ValueError, match="weights of float16; make them float32"):
+        predict(model.half(), data, data.test)
+
+
+@pytest.mark.parametrize("n_output", [3, 5])
+def test_cutmix_takes_a_model_of_any_number_of_outputs(n_output, small_model, small_data):
+    data = replace(small_data(), class_names=["top", "second", "third", "fourth"])
+    for model in (small_model(n_output=n_output), nn.Sequential(nn.Flatten(), nn.Linear(16, n_output))):
+        assert fit(model, data, n_epochs=1, cutmix=1.0, device="cpu")[0]["train_loss"] < math.inf
+
+
 def test_a_loss_that_is_no_number_is_said(trainer):
     with pytest.raises(FloatingPointError, match="the loss is no longer a number in epoch 1; choose a smaller lr"):
         list(trainer(Recipe(1, 8, lr=1e30)))
@@ -341,7 +361,9 @@ def test_bad_choices(small_model, small_data):
         choose_precision("fp8", torch.device("cpu"))
     with pytest.raises(ValueError, match="recipe 'best' is not known; choose one of seed, strong"):
         fit(small_model(), small_data(), "best")
-    bad = dict(lr=[0, math.nan], n_epochs=[0, 1.5], batch_size=[-1], weight_decay=[-1, math.nan], padding=[-1, 1.5])
+    bad = dict(
+        lr=[0, math.nan], n_epochs=[0, 1.5], batch_size=[-1], weight_decay=[-1, math.nan], padding=[-1, 1.5, math.inf]
+    )
     bad |= dict(clip=[0, -1], warm_up=[-1, 2], label_smoothing=[-1, 1], affine=[-1], cutmix=[-0.1, 1.1])
     bad |= dict(drop_path=[-1, 1], ema=[1], muon_lr=[0, math.inf])
     for name, values in bad.items():
