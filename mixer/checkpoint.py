@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -36,14 +37,19 @@ def save(path: str | Path, model: MLPMixer, metadata: dict | None = None, extra:
         extra: further tensors by name, for instance the state of an optimiser.
 
     Raises:
-        ValueError: `load` would not give this model, an extra tensor has the name of a weight, or the metadata are no
-            JSON; nothing is written then.
+        ValueError: `load` would not give this model, a file cannot hold an extra tensor or its name, or the metadata
+            are no JSON; nothing is written then.
     """
     check_loadable(model)
-    if any(name.startswith("model.") for name in extra or {}):
-        raise ValueError("the names of extra tensors must not begin with model.; those are the weights")
+    if any(name.startswith("model.") or name == "__metadata__" for name in extra or {}):
+        raise ValueError("the names of extra tensors must not begin with model. or be __metadata__; choose others")
+    for name, t in (extra or {}).items():
+        if t.layout != torch.strided or t.is_meta or t.dtype in (torch.complex32, torch.complex128):
+            kind = f"{t.dtype}, {t.layout} and on {t.device}"
+            raise ValueError(f"the extra tensor {name} is {kind}; give a dense one of real numbers, not on meta")
     weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors = {name: t.detach().cpu().clone().contiguous() for name, t in {**weights, **(extra or {})}.items()}
+    layout = dict(memory_format=torch.contiguous_format)  # also of a single number, whose stride may be any
+    tensors = {name: t.detach().cpu().clone(**layout) for name, t in {**weights, **(extra or {})}.items()}
     try:
         header = json.dumps({**(metadata or {}), "config": model.config}, sort_keys=True)
     except (TypeError, ValueError, RecursionError) as error:
@@ -58,6 +64,7 @@ def load(path: str | Path) -> tuple[MLPMixer, dict]:
 
     Raises:
         FileNotFoundError: there is no such file.
+        OSError: the file cannot be read.
         ValueError: the file is truncated, altered, or not a checkpoint of this package.
     """
     tensors, metadata = read(path)
@@ -137,6 +144,10 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint {path}")
     try:
+        path.open("rb").close()  # safe_open says of every file that it cannot open that there is none
+    except OSError as error:
+        raise OSError(f"{path} cannot be read ({error.strerror}); make it readable, or choose another") from error
+    try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") == FORMAT:
@@ -210,8 +221,10 @@ def write_whole(path: Path, payload: bytes) -> None:
 
     Raises:
         OSError: the file cannot be written; the old one is whole.
-        ValueError: the path is not UTF-8, and so could not be read again.
+        ValueError: the path is not UTF-8, and so could not be read again, or names no file.
     """
+    if not path.name:
+        raise ValueError(f"the path {str(path)!r} names no file; give one, for instance model.safetensors")
     try:
         str(path).encode()
     except UnicodeEncodeError:
@@ -229,7 +242,8 @@ def write_whole(path: Path, payload: bytes) -> None:
     except OSError as error:
         raise unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # of the new file, as where it could not be made
+            temporary.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> OSError:

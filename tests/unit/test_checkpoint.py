@@ -53,9 +53,11 @@ def test_half_precision_is_read_as_float32(tmp_path, small_model):
     assert torch.equal(model.per_patch.linear.weight, small_model().per_patch.linear.weight.half().float())
 
 
-def test_extra_tensors_come_back(saved):
+def test_extra_tensors_come_back(saved, small_model):
     tensors, _ = checkpoint.read(saved)
     assert tensors["optimiser.0.step"] == 3
+    checkpoint.save(saved, small_model(), extra={"one": torch.arange(4.0)[::2][:1]})  # with a stride of 2
+    assert checkpoint.read(saved)[0]["one"].tolist() == [0]
 
 
 def test_missing_file(tmp_path):
@@ -63,6 +65,24 @@ def test_missing_file(tmp_path):
         checkpoint.load(tmp_path / "none.safetensors")
     with pytest.raises(FileNotFoundError, match="there is no checkpoint"):
         checkpoint.load(tmp_path)
+
+
+def test_a_path_that_cannot_be_read_or_written_is_named_with_the_reason(saved, monkeypatch, small_model):
+    for path, reason in (
+        (saved / "m", "Not a directory|File exists"),
+        (saved.with_name(250 * "m"), "File name too long"),
+    ):
+        with pytest.raises(OSError, match=rf"^{path} cannot be written \(({reason})\); make room"):
+            checkpoint.save(path, small_model())
+    with pytest.raises(ValueError, match=r"^the path '\.' names no file; give one"):
+        checkpoint.save("", small_model())
+
+    def deny(path, mode):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(type(saved), "open", deny)
+    with pytest.raises(OSError, match=r"safetensors cannot be read \(Permission denied\); make it readable"):
+        checkpoint.load(saved)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a zip", b"\x00" * 64, "Grüße".encode() * 50, b"\xff" * 200])
@@ -239,6 +259,11 @@ def test_what_could_not_be_loaded_is_not_saved(tmp_path, small_model):
         checkpoint.save(path, to_convolution(small_model()))
     with pytest.raises(ValueError, match=r"must not begin with model\."):
         checkpoint.save(path, small_model(), extra={"model.per_patch.linear.weight": torch.zeros(1)})
+    with pytest.raises(ValueError, match=r"must not begin with model\. or be __metadata__"):
+        checkpoint.save(path, small_model(), extra={"__metadata__": torch.zeros(1)})
+    for odd in (torch.zeros(1, dtype=torch.complex128), torch.eye(2).to_sparse(), torch.zeros(1, device="meta")):
+        with pytest.raises(ValueError, match=r"^the extra tensor x is torch.*; give a dense one of real numbers"):
+            checkpoint.save(path, small_model(), extra={"x": odd})
     assert not path.exists()
     checkpoint.save(path, small_model(), {"config": {"n_layers": 7}})  # metadata cannot replace the configuration
     assert checkpoint.load(path)[1]["config"] == small_model().config
