@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from multiprocessing import active_children
 from multiprocessing.util import Finalize
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -117,14 +116,14 @@ def _received(loader: DataLoader) -> Iterator[np.ndarray | OSError]:
     Raises:
         RuntimeError: a worker has ended.
     """
-    number, others = getattr(signal, "SIGCHLD", None), active_children()  # Windows has no SIGCHLD
+    number = getattr(signal, "SIGCHLD", None)  # Windows has none
     handler = signal.getsignal(number) if number else None
     batches = iter(loader)
     if handler is not None and current_thread() is main_thread():
         signal.signal(number, handler)
-    workers = [worker for worker in active_children() if worker not in others]
+    workers = getattr(batches, "_workers", [])  # of a loader that reads in this process there are none
     Finalize(batches, lambda: [worker.kill() for worker in workers], exitpriority=0)  # Python's end waits for them
-    while sum(worker.is_alive() for worker in workers) == loader.num_workers:
+    while all(worker.is_alive() for worker in workers):
         yield next(batches)
     raise RuntimeError("a worker has ended")
 
