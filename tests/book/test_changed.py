@@ -48,7 +48,7 @@ CHANGES = {  # chapter → (what stands in its code, what a reader writes instea
         ("SEEDS = (1, 2, 3)", "SEEDS = (4, 5)"),
     ],
     "07_learned": [
-        ('name = "mnist-14x14"', 'name = "mnist"'),
+        ('model_name = "mnist-14x14"', 'model_name = "mnist"'),
         ("n_shown = 10", "n_shown = 6"),
         ("n=200", "n=5"),
         ("range(20)", "range(2)"),
