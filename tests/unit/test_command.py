@@ -396,10 +396,11 @@ def test_figures_read_what_the_command_says_of_its_pixels(tmp_path, say):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # two programs that load torch's compiler: a minute, and five and more beside other work
 def test_compile_without_a_compiler_is_said_and_can_be_switched_off(tmp_path, say, weights):
     command = [sys.executable, ROOT / "train.py", *QUICK, "--n_epochs", "1", "--precision", "fp32"]
     bare = {**os.environ, "PATH": str(tmp_path), "CXX": "none", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
-    options = dict(cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=300)
+    options = dict(cwd=tmp_path, env=bare, capture_output=True, text=True, timeout=400)
     done = subprocess.run([*command, "--compile", "--out", "run"], **options)
     assert done.returncode == 2
     (sentence,) = [line for line in done.stderr.splitlines() if line.startswith("train.py: ")]
