@@ -56,8 +56,8 @@ class Trainer:
     """One training run: the model, its optimisers, and how far they have come.
 
     Iterate over it to train; each finished epoch gives its record, a dictionary with the keys epoch, train_loss,
-    train_accuracy, validation_loss, validation_accuracy, lr, seconds and images_per_second. Losses are
-    natural logarithms, accuracies from 0 to 1; those of training are measured on the batches as the model learns from
+    train_accuracy, validation_loss, validation_accuracy, lr, seconds and images_per_second. Losses use the
+    natural logarithm, accuracies go from 0 to 1; those of training are measured on the batches as the model learns from
     them.
 
     With the recipe's `ema` the model that is given holds the running mean of the weights at every moment, and a copy of
