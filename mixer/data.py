@@ -27,7 +27,7 @@ MEMORY_LIMIT = 2 * 1024**3  # bytes of uint8 images; a larger folder streams fro
 
 @dataclass
 class Split:
-    """Images [N, C, H, W] uint8 in memory, with their labels [N] int64."""
+    """Images [N, C_in, H, W] uint8 in memory, with their labels [N] int64."""
 
     images: Tensor
     labels: Tensor
@@ -109,12 +109,12 @@ class DataSet:
         return sha.hexdigest()
 
     def normalise(self, images: Tensor) -> Tensor:
-        """What a model takes: [B, C, H, W] uint8 → float32, with mean 0 and standard deviation 1 per channel."""
+        """What a model takes: [B, C_in, H, W] uint8 → float32, with mean 0 and standard deviation 1 per channel."""
         return normalise(images, self.mean, self.std, self.pixel_order)
 
 
 def normalise(images: Tensor, mean: list[float], std: list[float], order: Tensor | None = None) -> Tensor:
-    """Scale uint8 images [B, C, H, W] to [0, 1], subtract the mean, divide by the standard deviation, reorder pixels.
+    """Scale uint8 images [B, C_in, H, W] to [0, 1], subtract the mean, divide by the deviation, and reorder the pixels.
 
     `order` is that of `pixel_order`.
     """
@@ -205,7 +205,7 @@ def in_memory(name: str, train: Split, test: Split, class_names: list[str]) -> D
 
 
 def mean_and_std(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel of uint8 images [N, C, H, W], scaled to [0, 1], exact in integers."""
+    """Mean and standard deviation per channel of uint8 images [N, C_in, H, W], scaled to [0, 1], exact in integers."""
     values = torch.arange(256, dtype=torch.float64) / 255
     mean, std = [], []
     for channel in range(images.shape[1]):

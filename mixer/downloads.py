@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mixer.devices import make_torchvision_importable
 
-Arrays = tuple[Tensor, Tensor]  # images [N, C, H, W] uint8 and labels [N] int64
+Arrays = tuple[Tensor, Tensor]  # images [N, C_in, H, W] uint8 and labels [N] int64
 
 
 def fetch(name: str, data_dir: Path) -> tuple[list[Arrays], list[str]]:
@@ -91,7 +91,7 @@ def _cifar(pixels, labels: list[int]) -> Arrays:
 
 
 def _mnist(raw: Path, part: str) -> Arrays:
-    """A part of MNIST, whose unpacked files have no check sum; what they hold is checked instead."""
+    """A part of MNIST, whose unpacked files have no checksum; what they hold is checked instead."""
     files = [raw / f"{part}-images-idx3-ubyte", raw / f"{part}-labels-idx1-ubyte"]
     images, labels = (_idx(file, n_dims) for file, n_dims in zip(files, (3, 1), strict=True))
     pixels = images.flatten(1)

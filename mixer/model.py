@@ -1,6 +1,6 @@
 """MLP-Mixer, block by block, in the order in which the data flow.
 
-Read this file from top to bottom: an image is cut into patches, every patch becomes a token, the layers mix the
+Read mixer/model.py from top to bottom: an image is cut into patches, every patch becomes a token, the layers mix the
 tokens (across positions) and the channels (within a position) in turn, and the mean token is classified.
 Source: Tolstikhin et al. 2021, "MLP-Mixer: An all-MLP Architecture for Vision", section 2 and appendix E.
 """

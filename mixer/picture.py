@@ -57,7 +57,7 @@ def opened(path: str | Path) -> Image.Image:
     try:
         return Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
-        before, name, after = Path(path).read_bytes().partition(b"eXIf")  # a chunk: length, name, data, check sum
+        before, name, after = Path(path).read_bytes().partition(b"eXIf")  # a chunk: length, name, data, checksum
         if not name:
             raise
         length = int.from_bytes(before[-4:], "big")

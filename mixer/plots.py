@@ -96,7 +96,7 @@ def draw_patches(image: Tensor, patch_size: int, size: float = 5.0) -> Figure:
             corner = (left - 0.5, top - 0.5)
             axes.add_patch(plt.Rectangle(corner, patch_size, patch_size, fill=False, color="white", linewidth=1))
             number = i * (W // patch_size) + j
-            style = {"color": "white", "ha": "center", "va": "center", "fontsize": 8}
+            style = {"color": "white", "ha": "center", "va": "center", "fontsize": 10}
             box = {"facecolor": "black", "alpha": 0.5, "pad": 1, "linewidth": 0}
             axes.text(left + patch_size / 2 - 0.5, top + patch_size / 2 - 0.5, number, bbox=box, **style)
     return figure

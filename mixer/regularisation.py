@@ -1,7 +1,7 @@
 """Regularisation: random changes of images and of the network while it trains, each reproducible from its seed.
 
-Images are changed on their device, as whole batches of uint8 [B, C, H, W]; the random numbers come from the CPU, and so
-are the same on every device.
+Images are changed on their device, in whole batches, uint8 [B, C_in, H, W]; the random numbers come from the CPU, and
+so are the same on every device.
 """
 
 import math
@@ -41,7 +41,7 @@ def augment(
 ) -> Tensor:
     """Change each image of a batch a little, at random: crop, mirror, and turn.
 
-    Shapes: [B, C, H, W] → the same; uint8, or with `affine` float32 of the same scale.
+    Shapes: [B, C_in, H, W] → the same; uint8, or with `affine` float32 of the same scale.
 
     Args:
         images: uint8 images.
@@ -76,7 +76,7 @@ def augment(
 def random_augment(images: Tensor) -> Tensor:
     """RandAugment by torchvision (two random changes of colour or shape), drawn anew for every eighth of a batch.
 
-    Shapes: [B, C, H, W] uint8 → the same. The random numbers are those of torch's default generator.
+    Shapes: [B, C_in, H, W] uint8 → the same. The random numbers are those of torch's default generator.
     """
     from torchvision.transforms import v2
 
@@ -87,7 +87,7 @@ def random_augment(images: Tensor) -> Tensor:
 def cutmix(images: Tensor, labels: Tensor, n_class: int) -> tuple[Tensor, Tensor]:
     """CutMix by torchvision: a box of each image is replaced by another image's, and the targets in proportion.
 
-    Shapes: [B, C, H, W], [B] → [B, C, H, W], [B, n_class]. The random numbers are those of torch's default generator.
+    Shapes: [B, C_in, H, W], [B] → [B, C_in, H, W], [B, n_class]. The random numbers are those of torch's default one.
     """
     from torchvision.transforms import v2
 

@@ -124,7 +124,7 @@ class Trainer:
         return self.recipe.lr * lr_factor(step, self.n_steps, self.recipe.warm_up)
 
     def train_step(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Learn from one batch, uint8 images [B, C, H, W]; returns its summed loss and correct answers, [2].
+        """Learn from one batch, uint8 images [B, C_in, H, W]; returns its summed loss and correct answers, [2].
 
         Every process changes the whole batch alike and then learns from its part of it, so that several processes see
         what one would have seen.

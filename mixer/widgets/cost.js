@@ -46,7 +46,7 @@ const INKS = {
     norm: "#969696",
     output: "#cc79a7",
     core: "#4d4d4d",
-    linear: "#b3b3b3",
+    linear: "#e69f00",
   },
   dark: {
     per_patch: "#2ec4a0",
@@ -55,7 +55,7 @@ const INKS = {
     norm: "#8a8f98",
     output: "#e39bc6",
     core: "#e6e8eb",
-    linear: "#7d838c",
+    linear: "#e69f00",
   },
 };
 const BLOCKS = { per_patch: 0, token_mixing: 0, channel_mixing: 0, norm: 0, output: 0 };
@@ -188,7 +188,7 @@ function makeTable() {
       }
     }
   }
-  return { el: panel("mx-compare", table), draw };
+  return { el: panel("mx-wide mx-compare", table), draw };
 }
 
 /** The sums in words, and how often those of the start and of attention go into them. */

@@ -6,10 +6,11 @@ import { decimal, h, note, row, say, slider, title } from "./page.js";
 
 const ADDED =
   "Added by the unit, for the image on the board: its output map times its activation in each channel, read by the " +
-  "head, whose LayerNorm divides by the standard deviation that it has now. Behind each class stands the number less " +
-  "the mean over all classes.";
+  "head, whose LayerNorm divides by the standard deviation that it has now. From the number of each class " +
+  "the mean over all classes is subtracted.";
 
-const withSign = (value) => (decimal(value).startsWith("\u2212") ? "" : "+") + decimal(value);
+/** With its sign, unless it is rounded to 0. */
+const withSign = (value) => (Number(value.toFixed(3)) > 0 ? "+" : "") + decimal(value, 3);
 const averageOf = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** The mean of each channel after the head's LayerNorm, if a table were a part of the last one, `end`. */

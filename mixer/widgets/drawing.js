@@ -53,7 +53,7 @@ export async function makeDrawing(model, library, later) {
     state.isOnSheet = isOn;
     later();
   };
-  const wish = tick("On the sheet: what the drawing adds", { change });
+  const wish = tick("In the maps above: what the drawing adds", { change });
   const read = (scene) => {
     const firing = firingOf(state.image, scene.m, scene.layer);
     if (!firing || !state.isOnSheet) return { ...scene, firing };

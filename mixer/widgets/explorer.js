@@ -97,7 +97,7 @@ function makeControls(model, { nLayers, nUnits, models }, shown) {
   const order = choice("Order", Object.entries(ORDERS), { change: set("order") });
   const unit = slider("Unit", {
     max: nUnits - 1,
-    text: (i) => shown().units[i],
+    text: (i) => `${shown().units[i]} (place ${i + 1} of ${nUnits})`,
     change: (i) => put(model, "unit", shown().units[i]),
   });
   const parts = [models.length > 1 && label, nLayers > 1 && layer, order, unit].filter(Boolean);
@@ -131,7 +131,8 @@ function makeUnit({ rows, columns }, isPlaying) {
   const input = makeMap("Input map", "input", "row of W₁: where it looks", { rows, columns });
   const output = makeMap("Output map", "output", "column of W₂: where it writes", { rows, columns });
   const canvas = picture();
-  const words = h("div", { class: "mx-note" }, "of the input map; white: most power; middle: frequency 0");
+  const zero = `row ${Math.floor(rows / 2)}, column ${Math.floor(columns / 2)}`;
+  const words = h("div", { class: "mx-note" }, `of the input map; white: most power; frequency 0: ${zero}`);
   const [heading, facts] = [title(), statusLine()];
   const maps = h("div", { class: "mx-maps" }, input.el, output.el, panel("", title("Spectrum"), canvas, words));
   const draw = ({ layer, unit, steps, step, inputs, outputs, bias, partner }) => {

@@ -148,6 +148,7 @@ function makeProducts(source) {
   const head = ["", "pixels", "× weights", "= products", "sum"].map((words) => h("span", { class: "mx-note" }, words));
   const colours = COLOUR_NAMES[C].map((name) => ({ name, maps: [picture(), picture(), picture()], sum: h("span") }));
   const [patchPicture, filterPicture] = [picture("The patch in colour"), picture("The filter in colour, grey is 0")];
+  filterPicture.style.outline = "1px solid var(--mx-line)"; // a part of it is white
   const own = colours.flatMap(({ name, maps, sum }) => [h("span", {}, name), ...maps, sum]);
   const inColour = C === 1 ? [] : [h("span", {}, "all"), patchPicture, filterPicture, h("span"), h("span")];
   const el = h("div", { style: GRID }, ...head, ...inColour, ...own);

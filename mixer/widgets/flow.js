@@ -22,8 +22,8 @@ const CHOOSING =
   "Point at a cell, or tap it, to read its number and to see its token (orange) and its channel (blue) everywhere. " +
   "Choose a layer by its picture. Switch the token mixing of a layer off to see what it was for.";
 const READING =
-  "Each small picture is a table: a row is a token, that is one patch, and a column is a channel. Folded into " +
-  "maps, each channel is a small image with one pixel for each patch.";
+  "Each small picture is a table: a row is a token, that is one patch, and a column is a channel, or a pixel of the " +
+  "patches. The mean has one row. Folded into maps, each channel is a small image with one pixel for each patch.";
 const DEFINITION =
   "Influence of token s on token t: the mean over all channels c of |Σᵤ W₂[t,u] · gelu′(h[c,u]) · W₁[u,s]|, where " +
   "h = W₁ · LN(X) + b₁. That is how strongly what is added to token t answers to a change of LN(X) at token s, for " +

@@ -5,7 +5,7 @@ import { makeCredit } from "./credit.js";
 import { influenceRamp, makeInfluenceMap } from "./influence.js";
 import { limitOf, numbersOf } from "./look.js";
 import { makeCells } from "./tableview.js";
-import { h, note, panel, row, say, slider, title } from "./page.js";
+import { h, note, panel, say, slider, title } from "./page.js";
 
 /** A large table of the look by its name and size; `isBlockOff` says of a scene whether its block is off. */
 export function makeTable(look, about, isBlockOff = () => false) {
@@ -76,7 +76,7 @@ export function makeLayer(model, look, mixer) {
     channel_mixing: makeTable(look, { name: "After channel mixing", ...stream }),
   };
   const credit = makeCredit(look, mixer);
-  const all = h("div", { class: "mx-tables" }, ...Object.values(tables).map(({ el }) => el));
+  const parts = h("div", { class: "mx-layer" }, map.el, ...Object.values(tables).map(({ el }) => el));
   const heading = title();
   const draw = (scene) => {
     say(heading, `Inside layer ${scene.layer}${scene.mixing[scene.layer] ? "" : ", its token mixing off"}`);
@@ -84,5 +84,5 @@ export function makeLayer(model, look, mixer) {
     credit.draw(scene);
     for (const name in tables) tables[name].draw(scene, `layers.${scene.layer}.${name}`);
   };
-  return { el: h("div", {}, heading, row(map.el, all), credit.el), draw };
+  return { el: h("div", {}, heading, parts, credit.el), draw };
 }

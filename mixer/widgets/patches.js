@@ -100,7 +100,7 @@ function makeTable({ tints }, light) {
     );
     place(frame, { left: 0, top: token / nTokens, width: 1, height: 1 / nTokens });
     const kind = permute ? "Table" : "Table without the permute";
-    say(heading, `${kind}: ${nTokens} tokens × ${nPixels} pixels`);
+    say(heading, `${kind}: ${nTokens} tokens × ${nPixels} numbers`);
     describe(canvas, `The table, a row for each of ${nTokens} tokens; row ${token} is framed.`);
   };
   return { el: panel("mx-large", heading, h("div", { class: "mx-rows" }, canvas, frame)), draw };

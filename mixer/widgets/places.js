@@ -38,11 +38,14 @@ export function membersOf({ tokens, stops }, token) {
   return members.sort((i, j) => stops[3][i][0] - stops[3][j][0]);
 }
 
+const whole = (scale) => (scale < 1 ? scale : Math.floor(scale)); // else the edges of the image are blurred
+
 /** Layout of a stage on a canvas: the size of one number, and the corner. The table fills the canvas. */
 function fit(stage, [width, height], canvas) {
   let [x, y] = [(canvas.width - 2 * RIM) / width, (canvas.height - 2 * RIM) / height];
-  if (stage < 3) x = y = Math.min(x, y);
-  return { size: [x, y], corner: [(canvas.width - width * x) / 2, (canvas.height - height * y) / 2] };
+  if (stage < 3) x = y = whole(Math.min(x, y));
+  const corner = [canvas.width - width * x, canvas.height - height * y].map((rest) => Math.round(rest / 2));
+  return { size: [x, y], corner };
 }
 
 /** Boxes of all numbers between two stages on a canvas: i → [x, y, width, height]. */

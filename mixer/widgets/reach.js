@@ -114,8 +114,8 @@ function drawTable({ nTokens, nChannel }, pick) {
   const tokens = Array.from({ length: nTokens }, (_, t) => text(left / 2, top + (t + 0.5) * height, t));
   const channels = Array.from({ length: nChannel }, (_, c) => text(left + (c + 0.5) * width, 24, c));
   const cells = indices.map(([i, t, c]) => cellAt(i, left + c * width, top + t * height, width, height));
-  const names = text(left + (nChannel * width) / 2, 8, "channel");
-  const parts = [names, ...tokens, ...channels, ...cells];
+  const names = [text(left + (nChannel * width) / 2, 8, "channel"), text(left / 2, 24, "token")];
+  const parts = [...names, ...tokens, ...channels, ...cells];
   return makeDrawing(left + nChannel * width, top + nTokens * height, parts, pick);
 }
 

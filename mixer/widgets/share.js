@@ -1,7 +1,7 @@
 // Sharing in the laboratory: settings as an address and as a command, and a run as a checkpoint.
 
 import { addressOf } from "./links.js";
-import { button, h, note, put, row, say } from "./page.js";
+import { button, h, note, put, row } from "./page.js";
 import { checkpointOf, readCheckpoint } from "./safetensors.js";
 import { commandOf, configOf, firstProblem } from "./settings.js";
 
@@ -50,6 +50,10 @@ async function open(model, lab, runner, file) {
   runner.reset(params);
 }
 
+/** A command in parts between which a line may end; alone it would end after any hyphen. */
+const partsOf = (command) =>
+  command.split(/ (?=--)/).flatMap((option, i) => [i ? " " : "", h("span", { class: "mx-option" }, option)]);
+
 /** Buttons that share the settings and the run. */
 export function makeShare(model, lab, runner, tell) {
   const line = h("code");
@@ -67,7 +71,10 @@ export function makeShare(model, lab, runner, tell) {
     return command ? copy(command) : tell("There is no command, so none was copied.");
   };
   const take = ({ target }) => {
-    attempt(open(model, lab, runner, target.files[0]), "The weights are there. Train goes on from them.");
+    attempt(
+      open(model, lab, runner, target.files[0]),
+      "The weights are there. With these settings, Train goes on from them.",
+    );
     target.value = "";
   };
   const file = h("input", { type: "file", accept: ".safetensors", onchange: take });
@@ -81,7 +88,7 @@ export function makeShare(model, lab, runner, tell) {
   if (lab.isOwn) words.append(OWN_HINT);
   const draw = (scene) => {
     const { command, reason } = commandOf(lab, scene.settings);
-    say(line, command ?? reason);
+    if (line.textContent !== (command ?? reason)) line.replaceChildren(...(command ? partsOf(command) : [reason]));
     words.hidden = !command;
   };
   return { el: h("div", {}, h("p", {}, line), words, buttons), draw };

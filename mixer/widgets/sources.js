@@ -6,9 +6,9 @@ import { highest, sizesOf } from "./numerics.js";
 import { choice, h, note, panel, percent, row, say, slider, title } from "./page.js";
 
 const MEANING =
-  "Choose a token on its patch, or with the slider. The influence of token s on it, in a layer: how strongly what token " +
-  "mixing adds to it answers to a change of token s, for this very image; the mean over all channels of the size of that " +
-  "derivative. MixerFlow shows the same of a model that was trained before.";
+  "Choose a token on its patch, or with the slider. The influence of token s on it, in a layer: by how much what token " +
+  "mixing adds to it changes for a small change of LN(X) at token s, in this very image; the size of that derivative, averaged " +
+  "over all channels. The figure of the whole Mixer in chapter 5 shows the same of a trained model, under Look inside.";
 
 /** What can be chosen: an image, and a token. Returns { el, chosen, draw }. */
 function makeChoices(lab, drawing, changed) {
@@ -82,6 +82,10 @@ export function makeSources(lab, probe, drawing, changed) {
       card.draw(asSeen(image, order), sizes, found, choices.state.token);
     });
   }
-  const legend = note("Influence: 0 ", influenceRamp(), " to the largest of the layer. White frame: the token.");
+  const legend = note(
+    "Influence: 0 ",
+    influenceRamp(),
+    " to the largest of the layer. The image shines through. White frame: the token.",
+  );
   return { el: h("div", {}, note(MEANING), choices.el, answer, box, legend), draw };
 }

@@ -28,7 +28,7 @@ function placeOf(stops, step) {
 /** The curve over the training: the loss where the checkpoint tells it, or else the mean norm of the input maps. */
 function curveOf({ models, stored, nLayers, nUnits, nTokens }, m, layer) {
   const { steps, history } = models[m];
-  if (history) return { words: "Loss on the validation images", points: history };
+  if (history) return { words: "Loss on the validation images, from the end of the first epoch on", points: history };
   const size = nUnits * nTokens;
   const scale = stored[`${m}.scales`][layer * 2];
   const points = steps.map((step, i) => {
@@ -94,7 +94,7 @@ export function makeTime(model, library, shown) {
     drawCurve(chart, curve, steps, stops(), now);
     describe(chart, `${curve.words} over the training; a line marks step ${now} of ${steps.at(-1)}.`);
     const between = steps.includes(now) ? "" : " Between two snapshots: interpolated.";
-    say(words, `${curve.words}; grey lines: the ${steps.length} snapshots.${between}`);
+    say(words, `${curve.words}; grey lines: the ${steps.length} snapshots, the first of them further apart.${between}`);
     time.range(last());
     time.set(index());
     play.name();

@@ -9,6 +9,7 @@ const WIDTH = 320; // of a chart, in units of its own
 const HEIGHT = 150;
 const MOST_MAPS = 64; // of a layer that are drawn
 const N_MISTAKES = 6;
+const SCALE = "Neighbour correlation: near 1 for smooth maps, about 0 for noise.";
 
 // ---------------------------------------------------------------------------------------------------- curves
 
@@ -190,7 +191,7 @@ export function makeMaps(kept, changed) {
     }
     box.classList.toggle("mx-pairs", Boolean(other));
     const what = KINDS[config.token_mixing] ?? KINDS.mlp;
-    say(words, `Each small picture is ${what}: red weights are positive, blue ones negative.`);
+    say(words, `Each small picture is ${what}: red weights are positive, blue ones negative. ${SCALE}`);
     layers.forEach(([own, second], i) => {
       const isThere = i < config.n_layers;
       own.draw(`Layer ${i}`, isThere && named && mapsOf(config, named, i), dark, isThere);
@@ -218,13 +219,14 @@ export function makeAnswers(lab) {
   const [matrix, words] = [picture(), note()];
   const mistakes = Array.from({ length: N_MISTAKES }, () => ({ canvas: picture(), words: note() }));
   const cards = mistakes.map((mistake) => h("div", {}, mistake.canvas, mistake.words));
-  const draw = ({ shares, dark }) => {
+  const draw = ({ shares, dark, epoch }) => {
     const [K, answers] = [names.length, shares ? answersOf(lab, shares, names.length) : []];
     const cells = new Float32Array(K * K);
     for (const { label, answer } of answers) cells[label * K + answer] += 1;
     drawMap(matrix, cells.map(Math.sqrt), K, K, undefined, dark);
     const wrong = answers.filter(({ label, answer }) => label !== answer).sort((a, b) => b.share - a.share);
-    say(words, `${counts[1]} validation images, ${wrong.length} answered wrongly. Row: class; column: answer.`);
+    const when = Number.isInteger(epoch) ? "" : ` after epoch ${Math.floor(epoch)}`; // which is when they are asked
+    say(words, `${counts[1]} validation images, ${wrong.length} answered wrongly${when}. Row: class; column: answer.`);
     describe(matrix, `Confusion matrix. ${words.textContent}`);
     mistakes.forEach(({ canvas, words: caption }, k) => {
       cards[k].hidden = k >= wrong.length;
@@ -236,7 +238,10 @@ export function makeAnswers(lab) {
       say(caption, text);
     });
   };
-  const left = panel("mx-matrix", title("What is taken for what"), matrix, words);
+  const areShort = names.every((name) => name.length <= 2); // enough to stand beside a cell
+  const edge = () => h("div", { "aria-hidden": "true" }, ...(areShort ? names.map((name) => h("span", {}, name)) : []));
+  const labelled = h("div", { class: "mx-labelled" }, edge(), matrix, edge());
+  const left = panel("mx-matrix", title("What is taken for what"), labelled, words);
   const right = panel("", title("The surest mistakes"), h("div", { class: "mx-mistakes" }, ...cards));
   return { el: row(left, right), draw };
 }

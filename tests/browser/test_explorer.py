@@ -480,7 +480,7 @@ def test_a_drawing_shows_which_units_fire_and_where(tab, tmp_path, trained, norm
     assert float(share) / 100 == pytest.approx(logits.softmax(dim=1).max().item(), abs=0.002)
     assert float(fires.replace("−", "-")) == pytest.approx(hidden[:, 2].max().item(), abs=0.007)
     assert int(most.split(",")[0]) == hidden.amax(dim=0).argmax()
-    page.get_by_label("On the sheet").check()
+    page.get_by_label("In the maps above").check()
     settle(page)
     block = model.layers[1].token_mixing
     channel = hidden[:, 2].argmax()

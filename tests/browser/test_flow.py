@@ -660,7 +660,7 @@ def test_what_was_added_and_one_scale(page):
     assert reading.inner_text() != came_out
     page.get_by_label("Show").select_option("what came out")
     limits = "all => all.map((one) => /±\\s([\\d.]+)/.exec(one.textContent)?.[1])"
-    notes = page.locator(".mx-answer .mx-cells + .mx-note, .mx-tables .mx-panel:nth-child(even) .mx-note")
+    notes = page.locator(".mx-answer .mx-cells + .mx-note, .mx-layer .mx-panel:nth-child(odd):not(.mx-look) .mx-note")
     settle(page)
     assert len({*notes.evaluate_all(limits)}) > 1
     page.get_by_role("checkbox", name="One colour scale for all layers").press("Space")
@@ -731,13 +731,13 @@ def test_a_unit_is_chosen_and_its_numbers_are_those_of_torch(page, digits):
         settle(page)
         expected = credit(model, results, 2)[unit].detach()
         shown = part.locator("li span:last-child").all_inner_texts()
-        assert_close([float(number.replace("−", "-")) for number in shown], expected, 0.0051)
+        assert_close([float(number.replace("−", "-")) for number in shown], expected, 0.00051)
         assert part.get_by_text(f"What unit {unit} of token mixing 2 adds", exact=False).is_visible()
         assert f"Most to {expected.argmax()}," in part.inner_text()
         assert sum(old != new for old, new in zip(drawn, pictures(page), strict=True)) == 2  # its two maps
     put(page, "mixing", "[true, true, false]")
     settle(page)
-    assert set(part.locator("li span:last-child").all_inner_texts()) == {"+0.00"}
+    assert set(part.locator("li span:last-child").all_inner_texts()) == {"0.000"}
     assert "off in this layer" in part.inner_text()
 
 

@@ -82,9 +82,13 @@ def test_an_epoch_counts_once_it_is_done(tab, tmp_path, digits):
         said.append(shown(page)[1])
     assert said == ["0.1", "0.3", "0.5", "0.6", "0.8", "1", "1.1", "1.3", "1.5", "1.6", "1.8"]
     heading = page.locator(".mx-wide .mx-title").first
-    assert heading.inner_text().startswith("Loss: ")  # those of the last full epoch
+    assert heading.inner_text().startswith("Loss: ")  # those of the last full epoch, as the answers are
+    mistakes = page.locator(".mx-matrix")
+    assert " answered wrongly after epoch 1. " in mistakes.inner_text()
     page.evaluate(f"{MODEL}.set('settings', {{ ...{MODEL}.get('settings'), batch_size: 1 }})")
     press(page, "Reset")
+    settle(page)
+    assert " answered wrongly. " in mistakes.inner_text()
     step(page, 1)
     assert page.evaluate(STATUS) == "Epoch 0.005 of 2."
     assert heading.inner_text() == "Loss"

@@ -56,7 +56,7 @@ def test_sliders_change_table_and_facts(page):
     assert page.locator(".mx-frame").evaluate("frame => frame.style.top") == "25%"
     page.get_by_role("slider", name="Patch size").press("ArrowLeft")
     settle(page)
-    assert "16 tokens × 12 pixels" in page.content()
+    assert "16 tokens × 12 numbers" in page.content()
     page.get_by_role("slider", name="Step").press("End")
     settle(page)
     assert "[n_tokens, n_pixels] = [16, 12]" in page.content()

@@ -144,7 +144,7 @@ def test_mnist_from_its_own_archives(tmp_path, served, monkeypatch):
 @pytest.mark.parametrize("part", ["train", "t10k"])
 @pytest.mark.parametrize("damage", ["zeros", "partly zeros", "labels of 200", "labels of one kind", "cut", "empty"])
 def test_a_damaged_file_of_mnist_is_named(tmp_path, served, monkeypatch, part, damage):
-    """Files that were unpacked already, of which torchvision knows no check sum."""
+    """Files that were unpacked already, of which torchvision knows no checksum."""
     write_mnist(served[0], monkeypatch, served[1])
     data.load("mnist", tmp_path)
     kind = "labels-idx1" if "labels" in damage else "images-idx3"
