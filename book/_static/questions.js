@@ -66,12 +66,16 @@ function coveredBy(details) {
   return outputs.slice(0, Number(details.dataset.covers ?? 0));
 }
 
-/** The text behind a result, up to the next cell, heading or question. */
+/** Whether the text behind a result ends before an element: a paragraph that begins with bold words has another subject. */
+const endsText = (element) =>
+  element.matches("div.cell, section, details, .question") ||
+  (element.matches("p") && element.firstChild?.nodeName === "STRONG");
+
+/** The text behind a result. */
 function textBehind(output) {
   const text = [];
   let next = output.closest("div.cell").nextElementSibling;
-  for (; next && !next.matches("div.cell, section, details, .question"); next = next.nextElementSibling)
-    text.push(next);
+  for (; next && !endsText(next); next = next.nextElementSibling) text.push(next);
   return text;
 }
 

@@ -222,6 +222,13 @@ def test_text_that_tells_the_result_waits_with_it(page, book):
     assert told.is_visible()
 
 
+def test_text_on_another_subject_does_not_wait(page, book):
+    opened(page, book, "08_ablations")
+    telling = page.get_by_text("To remove after training says how much")
+    assert telling.count() == 1 and not telling.is_visible()
+    assert page.get_by_text("Asking many questions.", exact=True).is_visible()
+
+
 def test_on_paper_nothing_waits(page, book):
     opened(page, book, "03_token_mixing").emulate_media(media="print")
     assert page.get_by_text("shuffled before and after: largest difference above 1").is_visible()
