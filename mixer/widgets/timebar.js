@@ -94,7 +94,8 @@ export function makeTime(model, library, shown) {
     drawCurve(chart, curve, steps, stops(), now);
     describe(chart, `${curve.words} over the training; a line marks step ${now} of ${steps.at(-1)}.`);
     const between = steps.includes(now) ? "" : " Between two snapshots: interpolated.";
-    say(words, `${curve.words}; grey lines: the ${steps.length} snapshots, the first of them further apart.${between}`);
+    const snapshots = `grey lines: the ${steps.length} snapshots; the first steps are drawn further apart`;
+    say(words, `${curve.words}; ${snapshots}.${between}`);
     time.range(last());
     time.set(index());
     play.name();
