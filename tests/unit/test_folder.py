@@ -459,9 +459,10 @@ def test_a_process_that_is_killed_between_two_batches_is_said_at_the_next(begun)
 
 
 def test_a_signal_to_all_processes_leaves_those_that_read_images_alive(begun):
+    next(begun)  # from the second process: now both have begun, and know which signals to ignore
     for worker in multiprocessing.active_children():
         worker.terminate()
-    assert sum(len(labels) for _, labels in begun) == 10
+    assert sum(len(labels) for _, labels in begun) == 8
 
 
 @pytest.mark.slow
