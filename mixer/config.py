@@ -192,7 +192,7 @@ def check_mlps(sizes: MixerConfig, what: str) -> None:
 
 
 def check_kind(network: nn.Module, kind: type[nn.Module]) -> None:
-    """Raise ValueError unless the network is of this class and has its forward; of a wrapper it names the inside."""
+    """Raise ValueError unless the network is of this class and has its forward, naming what a wrapper holds."""
     if isinstance(network, kind) and type(network).forward is kind.forward:
         return
     inner = [name for name in ("module", "_orig_mod") if isinstance(getattr(network, name, None), nn.Module)]

@@ -114,7 +114,7 @@ class DataSet:
 
 
 def normalise(images: Tensor, mean: list[float], std: list[float], order: Tensor | None = None) -> Tensor:
-    """Scale uint8 images [B, C_in, H, W] to [0, 1], subtract the mean, divide by the deviation, and reorder the pixels.
+    """Scale uint8 images [B, C_in, H, W] to [0, 1], subtract the mean, divide by the standard deviation, reorder.
 
     `order` is that of `pixel_order`.
     """

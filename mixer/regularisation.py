@@ -87,7 +87,7 @@ def random_augment(images: Tensor) -> Tensor:
 def cutmix(images: Tensor, labels: Tensor, n_class: int) -> tuple[Tensor, Tensor]:
     """CutMix by torchvision: a box of each image is replaced by another image's, and the targets in proportion.
 
-    Shapes: [B, C_in, H, W], [B] → [B, C_in, H, W], [B, n_class]. The random numbers are those of torch's default one.
+    Shapes: [B, C_in, H, W], [B] → [B, C_in, H, W], [B, n_class]. Random numbers: torch's default generator.
     """
     from torchvision.transforms import v2
 

@@ -38,12 +38,11 @@ export function membersOf({ tokens, stops }, token) {
   return members.sort((i, j) => stops[3][i][0] - stops[3][j][0]);
 }
 
-const whole = (scale) => (scale < 1 ? scale : Math.floor(scale)); // else the edges of the image are blurred
-
 /** Layout of a stage on a canvas: the size of one number, and the corner. The table fills the canvas. */
 function fit(stage, [width, height], canvas) {
   let [x, y] = [(canvas.width - 2 * RIM) / width, (canvas.height - 2 * RIM) / height];
-  if (stage < 3) x = y = whole(Math.min(x, y));
+  const scale = Math.min(x, y);
+  if (stage < 3) x = y = Math.floor(scale) || scale; // whole pixels, so that the edges of the image are sharp
   const corner = [canvas.width - width * x, canvas.height - height * y].map((rest) => Math.round(rest / 2));
   return { size: [x, y], corner };
 }
