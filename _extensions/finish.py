@@ -8,6 +8,7 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 QUESTION = re.compile(r'<details class="predict"|<div class="answer"')
+CELL, NAME = re.compile(r"<td\b.*?</td>", re.DOTALL), re.compile(r'(?<=<span class="pre">)[^<]+')
 SIGNATURE = re.compile(r"<dl>\n((?:<dd>.*</dd>\n)+)</dl>")  # one argument a line
 
 
@@ -29,6 +30,15 @@ def with_plain_roles(html: str) -> str:
     return SIGNATURE.sub(lines, html).replace('role="doc-biblioentry"', 'role="listitem"')
 
 
+def with_breaks(html: str) -> str:
+    """On a phone a name in a table ends a line after a dot, a slash or a low line, and not within a word."""
+
+    def broken(cell: re.Match) -> str:
+        return NAME.sub(lambda name: re.sub(r"(?<=\w)([./_])(?=\w)", r"\1<wbr>", name[0]), cell[0])
+
+    return CELL.sub(broken, html)
+
+
 def with_totals(html: str, totals: dict[str, int]) -> str:
     """The introduction says how many of each chapter's questions were answered: _static/questions.js."""
     marker, data = '<div class="reader-answers"', markup.escape(json.dumps(totals))
@@ -43,7 +53,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     counts = {page.stem: len(QUESTION.findall(html)) for page, html in pages.items()}
     totals = {name: count for name, count in counts.items() if count}
     for page, html in pages.items():
-        finished = with_totals(with_plain_roles(without_font_preloads(html)), totals)
+        finished = with_totals(with_breaks(with_plain_roles(without_font_preloads(html))), totals)
         if finished != html:
             page.write_text(finished, encoding="utf-8")
 
