@@ -44,19 +44,19 @@ export async function makeDrawing(model, library, later) {
   if (!network) return { el: "", read: (scene) => scene, draw() {} };
   const { shape, rows, columns } = sizesOf(network.config);
   const [, H, W] = shape;
-  const state = { image: new DataView(firstDrawing(H, W).buffer), isOnSheet: false };
+  const state = { image: new DataView(firstDrawing(H, W).buffer), isInMaps: false };
   const own = { get: (name) => state[name], set: (name, value) => (state[name] = value), save_changes: later };
   const board = makeBoard(own, { H, W, rows, columns }, "Draw: which units fire?");
   const [map, facts, firingOf] = [picture(), statusLine(), remembered(networks)];
   map.classList.add("mx-fires");
   const change = (isOn) => {
-    state.isOnSheet = isOn;
+    state.isInMaps = isOn;
     later();
   };
   const wish = tick("In the maps above: what the drawing adds", { change });
   const read = (scene) => {
     const firing = firingOf(state.image, scene.m, scene.layer);
-    if (!firing || !state.isOnSheet) return { ...scene, firing };
+    if (!firing || !state.isInMaps) return { ...scene, firing };
     const { contributions } = firing;
     return { ...scene, firing, isDrawn: true, maps: { numbers: contributions, limit: largest(contributions) / 2 } };
   };
@@ -65,7 +65,7 @@ export async function makeDrawing(model, library, later) {
     board.draw({ image, what: image.some(Boolean) ? "a drawing" : "nothing" });
     map.classList.toggle("mixer-hidden", !firing);
     if (firing) drawAnswer(map, facts, firing, unit, library);
-    else say(facts, !library.models[m].network ? "This model reads no drawings." : state.isOnSheet ? ASK : "");
+    else say(facts, !library.models[m].network ? "This model reads no drawings." : state.isInMaps ? ASK : "");
   };
   return { el: panel("mx-draw", board.el, wish.el, map, facts, note(READING)), read, draw };
 }

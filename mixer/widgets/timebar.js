@@ -40,6 +40,15 @@ function curveOf({ models, stored, nLayers, nUnits, nTokens }, m, layer) {
   return { words: "Mean norm of the input maps of this layer", points };
 }
 
+/** The value of the curve at a training step, as words; a loss is not known before the first epoch has ended. */
+function valueAt({ points }, step) {
+  const steps = points.map(([at]) => at);
+  if (step < steps[0]) return "";
+  const { before, after, share } = around(steps, step);
+  const [from, to] = [points[before][1], points[after][1]];
+  return `: ${(from + share * (to - from)).toFixed(3)} at this step`;
+}
+
 /** The curve with a line at every snapshot and one at the step that is shown. */
 function drawCurve(box, { points }, steps, stops, step) {
   const high = Math.max(...points.map(([, value]) => value)) || 1;
@@ -66,7 +75,7 @@ function makeChart(moveTo) {
 
 /** The time bar; `draw` takes the scene, and hides the bar where a run was not recorded. */
 export function makeTime(model, library, shown) {
-  const words = note();
+  const line = note();
   const stops = () => stopsOf(shown().steps);
   const last = () => stops().length - 1;
   const index = () => Math.round(placeOf(stops(), shown().step) * last());
@@ -86,16 +95,17 @@ export function makeTime(model, library, shown) {
     put(model, "step", steps.find((one) => one > now) ?? steps[0]);
   };
   const play = playButton({ wait: FRAME, step, still, stillName: "Next step", atOnce: false });
-  const el = h("div", { class: "mx-timebar" }, play.el, chart, time.el, words);
+  const el = h("div", { class: "mx-timebar" }, play.el, chart, time.el, line);
   const draw = ({ m, layer, steps, step: now }) => {
     el.classList.toggle("mixer-hidden", steps.length < 2);
     if (steps.length < 2) return;
     const curve = curveOf(library, m, layer);
     drawCurve(chart, curve, steps, stops(), now);
-    describe(chart, `${curve.words} over the training; a line marks step ${now} of ${steps.at(-1)}.`);
+    const words = `${curve.words}${valueAt(curve, now)}`;
+    describe(chart, `${words}; a line marks step ${now} of ${steps.at(-1)}.`);
     const between = steps.includes(now) ? "" : " Between two snapshots: interpolated.";
     const snapshots = `grey lines: the ${steps.length} snapshots; the first steps are drawn further apart`;
-    say(words, `${curve.words}; ${snapshots}.${between}`);
+    say(line, `${words}; ${snapshots}.${between}`);
     time.range(last());
     time.set(index());
     play.name();

@@ -407,6 +407,9 @@ def test_the_curve_is_the_loss_where_the_checkpoint_tells_it(tab, tmp_path, trai
     if history:
         points = page.locator(".mx-chart polyline").get_attribute("points").split()
         assert points == ["300.0,6.0", "600.0,46.5"]  # steps 4.5 and 9 of 9; the second a quarter as high
+        for step, reading in ((9, ": 0.500 at this step;"), (7, ": 1.167 at this step;"), (4, "epoch on;")):
+            page.get_by_label("Training step").fill(str(step))
+            expect(page.locator(".mx-timebar .mx-note")).to_contain_text(reading)
 
 
 def test_nothing_moves_by_itself_where_stillness_is_asked_for(explorer, tab, tmp_path):
