@@ -26,12 +26,12 @@ def run(images: DataSet, network: str, seed: int, **changes) -> dict:
     """Train a network by the recipe "strong", with changes: its accuracies, from 0 to 1, and the training's seconds."""
     torch.manual_seed(seed)
     made = NETWORKS[network]()
-    return train(Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS, **changes), seed, "cpu"))
+    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS, **changes), seed, "cpu")
+    return report(trainer, list(trainer))
 
 
-def train(trainer: Trainer) -> dict:
-    """Let a trainer train to its end: the accuracies, from 0 to 1, and the training's seconds."""
-    history = list(trainer)
+def report(trainer: Trainer, history: list[dict]) -> dict:
+    """The accuracies, from 0 to 1, and the seconds of a training that has come to its end."""
     return dict(
         n_parameters=sum(p.numel() for p in trainer.model.parameters()),
         train_accuracy=round(history[-1]["train_accuracy"], 4),

@@ -1,37 +1,52 @@
 """Larger Mixers trained on photographs, for as long as the shipped one and longer, and asked for shifted views.
 
 `python benchmarks/larger.py FOLDER` trains on the JPEG copy of CIFAR-10 in FOLDER with three seeds and writes
-mixer/weights/larger.json, which the page of records reads. A run takes up to an hour of one core with native bfloat16;
-with names and --seeds some are made alone, so that two can run side by side. What stands there is not repeated.
+mixer/weights/larger.json, which the page of records reads. A run takes up to an hour of one core with native bfloat16,
+and with float32 two; after each epoch it is kept in runs/larger, and goes on where it was stopped. With names and
+--seeds some are made alone, so that two can run side by side. What stands there is not repeated.
 """
 
 from functools import partial
+from pathlib import Path
 
 import torch
-from full import N_EPOCHS, train
+from full import N_EPOCHS, report
 from ladder import let_muon_train_all
 from record import SEEDS, choose, fill, load
 from views import view_accuracies
 
 from mixer import MLPMixer, Trainer
 from mixer.cli.release import JPEG_COPY
+from mixer.cli.state import restore, state_of
 from mixer.data import DataSet
 from mixer.pretrained import WEIGHTS
 from mixer.recipe import choose_recipe
 
+RUNS = Path("runs", "larger")
 SIZES = dict(n_channel=128, n_hidden_token=64, n_hidden_channel=256, patch_size=4)
+LONGER = dict(n_epochs=50, batch_size=128, lr=1.5e-3, muon_lr=0.01, weight_decay=0.05, cutmix=0.5)
 ROWS = {  # layers, precision, and what changes in the recipe "strong"
     "wider": (4, "fp32", dict(n_epochs=N_EPOCHS, batch_size=128)),
-    "deeper, longer": (
-        6,
-        "auto",
-        dict(n_epochs=50, batch_size=128, lr=1.5e-3, muon_lr=0.01, weight_decay=0.05, cutmix=0.5),
-    ),
+    "deeper, longer": (6, "auto", LONGER),
+    "the same, float32": (6, "fp32", LONGER),
 }
 
 
+def go_on(trainer: Trainer, file: Path) -> list[dict]:
+    """Train to the end, from where a file says that the run was stopped; the records of all epochs."""
+    history = []
+    if file.exists():
+        *state, history = torch.load(file)
+        restore(trainer, *state)
+    for epoch in trainer:
+        history.append(epoch)
+        torch.save([*state_of(trainer), history], file.with_suffix(".new"))
+        file.with_suffix(".new").replace(file)
+    return history
+
+
 def run(images: DataSet, row: str, seed: int) -> dict:
-    """Train what a row names with a seed: what `train` and `view_accuracies` find."""
+    """Train what a row names with a seed: what `report` and `view_accuracies` find."""
     n_layers, precision, changes = ROWS[row]
     torch.manual_seed(seed)
     network = MLPMixer(
@@ -39,7 +54,9 @@ def run(images: DataSet, row: str, seed: int) -> dict:
     )
     trainer = Trainer(network, images, choose_recipe("strong", **changes), seed, "cpu", precision)
     let_muon_train_all(trainer)
-    return train(trainer) | view_accuracies(network, images, mirror=True)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    history = go_on(trainer, RUNS / f"{row}-{seed}.pt")
+    return report(trainer, history) | view_accuracies(network, images, mirror=True)
 
 
 def main() -> None:
