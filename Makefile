@@ -104,6 +104,7 @@ records: .venv/.installed  # the stored runs of chapters 6, 8, 12 and 13 and of 
 	$(BIN)/python benchmarks/mixings.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/amounts.py $(DATA)
 	$(BIN)/python benchmarks/ladder.py $(DATA)
+	$(BIN)/python benchmarks/tried.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/larger.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/views.py $(DATA)  # from the runs of make weights
 	$(BIN)/python benchmarks/decay.py $(DATA)

@@ -177,7 +177,12 @@ def learn(ladder: Ladder, data: DataSet, row: str, seed: int) -> Watch:
     trainer = Trainer(network, data, recipe, seed, "cpu", precision)
     if row in ladder.tried:
         ladder.tried[row](trainer)
-    watch = Watch(trainer.model, data, ladder.n_epochs)
+    return finish(trainer)
+
+
+def finish(trainer: Trainer) -> Watch:
+    """Let a trainer train to its end, and watch it."""
+    watch = Watch(trainer.model, trainer.data, trainer.recipe.n_epochs)
     trainer.after_step = watch.see
     while not trainer.finished:
         trainer.train_epoch()

@@ -133,15 +133,23 @@ class Trainer:
         with default_generator_seeded(self.seed, 2, self.step):
             images, targets = change_images(images, labels, self.data, recipe, seeded(self.seed, 1, self.step))
             with autocast(self.device, self.dtype):
-                logits = self.network(self.data.normalise(images[own]))
-                if targets.dim() == 2:  # of cutmix, one column for each class; a model may have other outputs
-                    targets = F.pad(targets, (0, logits.shape[1] - targets.shape[1]))
-                loss = F.cross_entropy(logits, targets[own], label_smoothing=recipe.label_smoothing, reduction="sum")
+                loss, logits = self.loss(self.data.normalise(images[own]), targets[own])
         self.update(loss * (self.n_processes / len(labels)))
         self.step += 1
         if self.learner is not self.model:
             move_mean(self.model, self.learner, min(recipe.ema, self.step / (self.step + 9)))  # faster at first
         return torch.stack([loss.detach().float(), (logits.argmax(dim=1) == labels[own]).sum().float()])
+
+    def loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The summed loss of normalised images [B, C_in, H, W], and their logits [B, n_output].
+
+        Targets are labels [B], or weights of the classes [B, n_class].
+        """
+        logits = self.network(images)
+        if targets.dim() == 2:  # of cutmix, one column for each class; a model may have other outputs
+            targets = F.pad(targets, (0, logits.shape[1] - targets.shape[1]))
+        smoothing = self.recipe.label_smoothing
+        return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum"), logits
 
     def update(self, loss: Tensor) -> None:
         """Change the weights by the gradient of a loss, at this step's learning rates."""
