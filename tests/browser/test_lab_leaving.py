@@ -79,10 +79,14 @@ class PlainTab:
         self.wait_for(f"location.href === {address!r} && document.querySelector('.mx, .other')")
 
     def train(self, button: str = "Train") -> None:
-        """Press a button, and wait until the training has begun; under load it may be over when one looks."""
+        """Press a button, and wait until the training has begun; under load it may be over when one looks.
+
+        The button has its name back a frame after the run before has ended.
+        """
         self.evaluate(f"void (window.isBegun = false, {MODEL}.on('change:running', () => (window.isBegun = true)))")
-        buttons = "[...document.querySelectorAll('button')]"
-        self.evaluate(f"{buttons}.find((button) => button.textContent === {button!r}).click()")
+        found = f"[...document.querySelectorAll('button')].find((button) => button.textContent === {button!r})"
+        self.wait_for(found)
+        self.evaluate(f"{found}.click()")
         self.wait_for(f"window.isBegun && {MODEL}.get('step') > 0")
 
     def close(self) -> None:
