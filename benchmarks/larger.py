@@ -1,9 +1,9 @@
 """Larger Mixers trained on photographs, for as long as the shipped one and longer, and asked for shifted views.
 
 `python benchmarks/larger.py FOLDER` trains on the JPEG copy of CIFAR-10 in FOLDER with three seeds and writes
-mixer/weights/larger.json, which the page of records reads. A run takes up to an hour of one core with native bfloat16,
-and with float32 two; after each epoch it is kept in runs/larger, and goes on where it was stopped. With names and
---seeds some are made alone, so that two can run side by side. What stands there is not repeated.
+mixer/weights/larger.json, which the page of records reads. A run takes up to an hour of one core with native bfloat16;
+after each epoch it is kept in runs/larger, and goes on where it was stopped. With names and --seeds some are made
+alone, so that two can run side by side. What stands there is not repeated.
 """
 
 from functools import partial
@@ -24,11 +24,13 @@ from mixer.recipe import choose_recipe
 
 RUNS = Path("runs", "larger")
 SIZES = dict(n_channel=128, n_hidden_token=64, n_hidden_channel=256, patch_size=4)
-LONGER = dict(n_epochs=50, batch_size=128, lr=1.5e-3, muon_lr=0.01, weight_decay=0.05, cutmix=0.5)
 ROWS = {  # layers, precision, and what changes in the recipe "strong"
     "wider": (4, "fp32", dict(n_epochs=N_EPOCHS, batch_size=128)),
-    "deeper, longer": (6, "auto", LONGER),
-    "the same, float32": (6, "fp32", LONGER),
+    "deeper, longer": (
+        6,
+        "auto",
+        dict(n_epochs=50, batch_size=128, lr=1.5e-3, muon_lr=0.01, weight_decay=0.05, cutmix=0.5),
+    ),
 }
 
 
@@ -55,8 +57,7 @@ def run(images: DataSet, row: str, seed: int) -> dict:
     trainer = Trainer(network, images, choose_recipe("strong", **changes), seed, "cpu", precision)
     let_muon_train_all(trainer)
     RUNS.mkdir(parents=True, exist_ok=True)
-    history = go_on(trainer, RUNS / f"{row}-{seed}.pt")
-    return report(trainer, history) | view_accuracies(network, images, mirror=True)
+    return report(trainer, go_on(trainer, RUNS / f"{row}-{seed}.pt")) | view_accuracies(network, images, mirror=True)
 
 
 def main() -> None:
