@@ -106,8 +106,8 @@ records: .venv/.installed  # the stored runs of chapters 6, 8, 12 and 13 and of 
 	$(BIN)/python benchmarks/ladder.py $(DATA)
 	$(BIN)/python benchmarks/tried.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/larger.py $(DATA)/cifar10-jpeg
-	$(BIN)/python benchmarks/views.py $(DATA)  # from the runs of make weights
 	$(BIN)/python benchmarks/decay.py $(DATA)
+	$(BIN)/python benchmarks/views.py $(DATA)  # from the runs of make weights
 
 # The tests need two browsers: a Chromium, the system's or else Playwright's own, and a Firefox.
 APT = $(if $(shell id -u | grep -x 0),,sudo -n) apt-get -qq

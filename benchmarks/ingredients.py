@@ -1,4 +1,4 @@
-"""What each ingredient of the recipe "strong" buys at full length: the Mixer on photographs without one of them.
+"""What the ingredients of the recipe "strong" buy at full length: photographs learned without one of them, or any.
 
 `python benchmarks/ingredients.py FOLDER` trains on the JPEG copy of CIFAR-10 in FOLDER, as long as the shipped models,
 with three seeds, and writes mixer/weights/ingredients.json, which chapter 6 reads. The runs with all ingredients are
@@ -14,7 +14,7 @@ from mixer.cli.release import JPEG_COPY
 from mixer.pretrained import WEIGHTS
 from mixer.recipe import RECIPES
 
-INGREDIENTS = {
+INGREDIENTS = {  # fields of the recipe that are left out
     "weight decay": ["weight_decay"],
     "warm-up, cosine": ["warm_up"],
     "label smoothing": ["label_smoothing"],
@@ -22,6 +22,7 @@ INGREDIENTS = {
     "random changes": ["padding", "flip"],
     "running mean": ["ema"],
     "Muon": ["muon_lr"],
+    "any of them": [name for name, value in vars(RECIPES["strong"]).items() if value != getattr(RECIPES["seed"], name)],
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mixer import load_data
+from mixer.checkpoint import write_whole
 from mixer.data import DataSet
 
 SEEDS = (1, 2, 3)
@@ -52,5 +53,5 @@ def fill(path: Path, head: dict, jobs: Iterable[dict], run: Callable[..., dict])
             continue
         made = {**job, **run(**job)}
         runs = [*known(), made]  # another process may have added some
-        path.write_text(json.dumps({**head, "runs": runs}, indent=1) + "\n")
+        write_whole(path, (json.dumps({**head, "runs": runs}, indent=1) + "\n").encode())
         print(made, flush=True)

@@ -88,10 +88,11 @@ def mean_frequency(maps: Tensor) -> Tensor:
 
 
 def opposite_pairs(maps: Tensor) -> list[tuple[int, int, float]]:
-    """Pair each map [n, rows, columns] with the one most opposite to it, the most opposite pair first.
+    """Pair the two most opposite of the maps [n, rows, columns], then the two most opposite of the rest, and so on.
 
     Returns (unit, unit, cosine similarity); -1 is an exact inverse. Every unit stands in one pair, save the last one of
-    an odd number. Source: paper, figure 5.
+    an odd number. Figure 5 of the paper shows maps beside the one closest to their inverse; that each stands in one
+    pair only is a rule of this book.
     """
     directions = F.normalize(maps.flatten(1), dim=1)
     cosines = directions @ directions.T

@@ -7,6 +7,7 @@ damaged or altered file is noticed.
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -120,22 +121,34 @@ def classify(model: MLPMixer, about: dict, picture: str | Path) -> dict[str, flo
         ValueError: the metadata do not say how to prepare a picture or do not fit the model, or it is not float32.
         OSError: the picture cannot be read.
     """
+    if not isinstance(model, MLPMixer):
+        raise ValueError(f"the model is a {type(model).__name__}; give an MLPMixer, as load_checkpoint does")
     check_float32(model)
     C, H, W = model.image_shape
     if missing := {"mean", "std", "class_names"} - about.keys():
         raise ValueError(f"the checkpoint lacks {', '.join(sorted(missing))}; save it again with these in its metadata")
-    names, n_output = about["class_names"], model.config["n_output"]
-    if C not in (1, 3) or not len(about["mean"]) == len(about["std"]) == C or len(names) != n_output:
+    n_output = model.config["n_output"]
+    if C not in (1, 3) or not _fits(about, C, n_output):
         raise ValueError(
             f"a model of {C} channels and {n_output} outputs takes no picture; it must have 1 or 3 channels, and its "
-            f"metadata a mean and a std for each of them and one of the class_names for each output"
+            f"metadata a mean and a std above 0 for each of them, and for each output a name of its own in class_names"
         )
     background = about.get("background") or ("black" if C == 1 else "white")
     images = torch.from_numpy(read_image(picture, (H, W), background, "L" if C == 1 else "RGB"))[None]  # [1, C, H, W]
     order = pixel_order(about.get("shuffle", "none"), (H, W), model.patches.patch_size)
     images = normalise(images, about["mean"], about["std"], order)
     shares = model(images.to(next(model.parameters()).device)).softmax(dim=1)[0].tolist()
-    return dict(sorted(zip(names, shares, strict=True), key=lambda share: -share[1]))
+    return dict(sorted(zip(about["class_names"], shares, strict=True), key=lambda share: -share[1]))
+
+
+def _fits(about: dict, n_channel: int, n_output: int) -> bool:
+    """Whether metadata have a mean and a standard deviation for each channel, and a name for each output."""
+    mean, std, names = about["mean"], about["std"], about["class_names"]
+    if not all(isinstance(values, list | tuple) for values in (mean, std, names)):
+        return False
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in [*mean, *std]):
+        return False
+    return len(mean) == len(std) == n_channel and min(std) > 0 and len({*map(str, names)}) == len(names) == n_output
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], dict]:

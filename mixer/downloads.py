@@ -65,7 +65,13 @@ def _download(name: str, source: type, data_dir: Path, archives: dict[Path, str]
 
 @contextmanager
 def _unpacked_inside() -> Iterator[None]:
-    """Refuse what an archive would unpack outside its folder, as Python does by itself from 3.14 on."""
+    """Refuse what an archive would unpack outside its folder, as Python does by itself from 3.14 on.
+
+    Python 3.11.0 to 3.11.3 cannot; there torchvision's comparison of the archive's MD5 sum has to do.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        yield
+        return
     before = tarfile.TarFile.extraction_filter
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:

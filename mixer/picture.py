@@ -102,7 +102,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     """
     stored = str(image.tile[:1])  # the layout of the pixels in the file, until they are read
     if "BGRX" in stored:  # of 32 bits, whose fourth channel Pillow leaves out
-        image.fp.seek(image.tile[0].offset)
+        image.fp.seek(image.tile[0][2])  # the offset; before Pillow 11 it has no name
         fourth = np.frombuffer(image.fp.read(4 * image.width * image.height), np.uint8)[3::4]
         if fourth.min() != fourth.max():
             raise ValueError("its fourth channel, perhaps transparency, cannot be read: save it as PNG")

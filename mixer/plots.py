@@ -68,7 +68,7 @@ def grid_of_axes(n: int, n_columns: int, size: float) -> tuple[Figure, list[Axes
 
 
 def draw_images(images: Tensor, titles: Sequence[str] = (), n_columns: int = 10, size: float = 0.8) -> Figure:
-    """Images [n, C, H, W] side by side, uint8 or float in [0, 1]."""
+    """Images [n, C, H, W] side by side: uint8, or float, grey scaled to each image's own range, colours in [0, 1]."""
     figure, axes = grid_of_axes(len(images), n_columns, size)
     for i, (ax, image) in enumerate(zip(axes, images, strict=True)):
         draw_image(ax, image, **({"vmin": 0, "vmax": 255} if image.dtype == torch.uint8 else {}))

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +43,11 @@ class Recipe:
                 value = getattr(self, name)
                 if value is None and name in ("warm_up", "clip", "muon_lr"):
                     continue
-                if not isinstance(value, Real) or not is_allowed(value):
-                    raise ValueError(f"{name} is {value}; it must be {allowed}")
+                if not isinstance(value, Real) or isinstance(value, bool) or not is_allowed(value):
+                    raise ValueError(f"{name} is {value!r}; it must be {allowed}")
+        for name in ("flip", "random_augment"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be True or False")
 
 
 RANGES = (
@@ -52,7 +55,7 @@ RANGES = (
     ("weight_decay affine", lambda x: 0 <= x < math.inf, "a number of at least 0"),
     ("warm_up cutmix", lambda x: 0 <= x <= 1, "a share from 0 to 1"),
     ("label_smoothing drop_path ema", lambda x: 0 <= x < 1, "a share from 0 to below 1"),
-    ("padding", lambda x: 0 <= x < math.inf and x == int(x), "a whole number of pixels of at least 0"),
+    ("padding", lambda x: isinstance(x, Integral) and x >= 0, "a whole number of pixels of at least 0"),
 )
 STRONG = dict(weight_decay=0.2, warm_up=0.1, label_smoothing=0.1, clip=1.0, padding=4, flip=True, affine=0.75)
 RECIPES = {"seed": Recipe(), "strong": Recipe(lr=3e-3, ema=0.998, muon_lr=0.02, **STRONG)}

@@ -50,7 +50,12 @@ def augment(
         flip: whether to mirror half of the images.
         affine: 1 turns by up to 15°, scales by up to 15 %, shears by up to 0.2 and shifts by up to a tenth of the
             image; other numbers do so in proportion, and 0 not at all.
+
+    Raises:
+        ValueError: `padding` is negative.
     """
+    if padding < 0:
+        raise ValueError(f"padding is {padding}; it must be a number of pixels of at least 0")
     B, C, H, W = images.shape
     device = images.device
     down, right = torch.randint(0, 2 * padding + 1, (2, B, 1), generator=generator).to(device) - padding
@@ -95,7 +100,7 @@ def cutmix(images: Tensor, labels: Tensor, n_class: int) -> tuple[Tensor, Tensor
 
 
 def change_images(images: Tensor, labels: Tensor, data: DataSet, recipe, generator: torch.Generator):
-    """A batch as a recipe changes it, and its targets: labels [B], or weights of classes [B, n_output]."""
+    """A batch as a recipe changes it, and its targets: labels [B], or weights of classes [B, n_class]."""
     if recipe.random_augment:
         images = random_augment(images)
     changes = (recipe.padding, recipe.flip, 0.0) if data.name in PHOTOGRAPHS else (0, False, recipe.affine)
@@ -111,10 +116,12 @@ def stochastic_depth(model: nn.Module, rate: float) -> Iterator[None]:
     """A context in which images skip mixing blocks at random while the model trains.
 
     The chance grows evenly from block to block, up to `rate` at the last.
-    Source: Huang et al. 2016, "Deep Networks with Stochastic Depth".
+    Source: Huang et al. 2016, "Deep Networks with Stochastic Depth". Raises ValueError if the model has no layers.
     """
     hooks = []
     if rate:
+        if not hasattr(model, "layers"):
+            raise ValueError("drop_path skips the blocks of mixer layers; choose 0 for a network without layers")
         blocks = [block for layer in model.layers for block in (layer.token_mixing, layer.channel_mixing)]
         shares = [(i + 1) / len(blocks) for i in range(len(blocks))]
         hooks = [b.register_forward_hook(partial(_skip, rate * s)) for b, s in zip(blocks, shares, strict=True)]

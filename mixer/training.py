@@ -127,13 +127,13 @@ class Trainer:
         """Learn from one batch, uint8 images [B, C_in, H, W]; returns its summed loss and correct answers, [2].
 
         Every process changes the whole batch alike and then learns from its part of it, so that several processes see
-        what one would have seen.
+        what one would have seen. Which blocks an image skips, each process draws for itself.
         """
         recipe, own = self.recipe, slice(self.rank, None, self.n_processes)
         with default_generator_seeded(self.seed, 2, self.step):
             images, targets = change_images(images, labels, self.data, recipe, seeded(self.seed, 1, self.step))
-            with autocast(self.device, self.dtype):
-                loss, logits = self.loss(self.data.normalise(images[own]), targets[own])
+        with default_generator_seeded(self.seed, 3, self.step, self.rank), autocast(self.device, self.dtype):
+            loss, logits = self.loss(self.data.normalise(images[own]), targets[own])
         self.update(loss * (self.n_processes / len(labels)))
         self.step += 1
         if self.learner is not self.model:
@@ -148,8 +148,7 @@ class Trainer:
         logits = self.network(images)
         if targets.dim() == 2:  # of cutmix, one column for each class; a model may have other outputs
             targets = F.pad(targets, (0, logits.shape[1] - targets.shape[1]))
-        smoothing = self.recipe.label_smoothing
-        return F.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="sum"), logits
+        return F.cross_entropy(logits, targets, label_smoothing=self.recipe.label_smoothing, reduction="sum"), logits
 
     def update(self, loss: Tensor) -> None:
         """Change the weights by the gradient of a loss, at this step's learning rates."""
@@ -158,10 +157,12 @@ class Trainer:
             for group in optimiser.param_groups:
                 group["lr"] = group["highest_lr"] * lr_factor(self.step, self.n_steps, self.recipe.warm_up)
         self.scaler.scale(loss).backward()
-        if self.recipe.clip is not None:
+        if self.recipe.clip is not None or self.scaler.is_enabled():
             for optimiser in self.optimisers:
                 self.scaler.unscale_(optimiser)
-            nn.utils.clip_grad_norm_(self.learner.parameters(), self.recipe.clip)
+            norm = nn.utils.clip_grad_norm_(self.learner.parameters(), self.recipe.clip or math.inf)
+            if self.scaler.is_enabled() and not norm.isfinite():  # of float16 in one optimiser: then none takes a step
+                self.learner.zero_grad()
         for optimiser in self.optimisers:
             self.scaler.step(optimiser)
         self.scaler.update()

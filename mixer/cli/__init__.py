@@ -19,9 +19,9 @@ from mixer.cli.run import Run
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after one sentence about what was wrong, or 128 + a signal's number."""
     argv = sys.argv[1:] if argv is None else argv
-    given = vars(make_parser().parse_args(argv))
     with redirect_stdout(Output(sys.stdout)), redirect_stderr(Output(sys.stderr)), ExitStack() as open_folders:
         open_folders.enter_context(warnings.catch_warnings())
+        given = vars(make_parser().parse_args(argv))
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         return attempt(given, shlex.join(["python", "train.py", *argv]), open_folders)
 

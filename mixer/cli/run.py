@@ -111,7 +111,8 @@ class Run:
         images = data.load(options.dataset, options.data_dir, options.image_size, options.background)
         images = images.first(options.n_train) if options.n_train else images
         images = images.shuffled(options.shuffle, options.patch_size)
-        if stored.get("fingerprint", images.fingerprint) != images.fingerprint:
+        self.fingerprint = images.fingerprint  # of the images as the run began with them, even if they change
+        if stored.get("fingerprint", self.fingerprint) != self.fingerprint:
             raise ValueError(f"the images in {options.data_dir} are not those that the run in {self.out} began with")
         recipe = options.make_recipe()
         sizes = options.sizes(images.image_shape, len(images.class_names))
@@ -189,7 +190,7 @@ class Run:
         groups["snapshot"] = {f"{step}.{name}": w for step, kept in self.snapshots.items() for name, w in kept.items()}
         images, options = self.trainer.data, vars(self.options)
         about = dict(data_set=images.name, mean=images.mean, std=images.std, class_names=images.class_names)
-        about |= dict(command=self.command, options=options, fingerprint=images.fingerprint, metrics=self.metrics)
+        about |= dict(command=self.command, options=options, fingerprint=self.fingerprint, metrics=self.metrics)
         about |= dict(shuffle=options["shuffle"], background=images.background, **self.made_with, **numbers)
         checkpoint.save(self.out / CHECKPOINT, self.trainer.model, about, checkpoint.flattened(groups))
 

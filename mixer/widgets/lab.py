@@ -34,6 +34,7 @@ SETTINGS = dict(
     n_epochs=20,
     seed=1,
 )
+RANGES = dict(lr=(1e-6, 100), affine=(0, 2), weight_decay=(0, 10), label_smoothing=(0, 0.9))  # as in settings.js
 LIMITS = dict(n_layers=8, n_channel=256, n_hidden=512, n_epochs=500, batch_size=4096, seed=2**31 - 1)
 OWN_SIZES = (8, 16, 28)  # sides in pixels to which the reader's own images can be cut, as in own.js
 
@@ -119,12 +120,15 @@ class TrainingLab(LiveFigure):
         for name, most in (LIMITS | {"n_train": n_train}).items():
             if not isinstance(settings[name], int) or not 1 <= settings[name] <= most:
                 raise ValueError(f"{name} is {settings[name]!r}; in a page it is a whole number from 1 to {most:,}")
+        for name, (least, most) in RANGES.items():
+            if not least <= settings[name] <= most:
+                raise ValueError(f"{name} is {settings[name]!r}; in a page it is a number from {least:g} to {most:g}")
         return settings
 
     def _seen(self) -> dict:
         """Facts of the images that the page trains on: the reader's own, or those of the data set."""
         facts = {name: getattr(self, name) for name in ("shape", "class_names", "mean", "std")}
-        return self.own or facts | dict(dataset=self.data_name, n_train=self.counts[0])
+        return self.own or facts | dict(data_set=self.data_name, n_train=self.counts[0])
 
     def _config(self, settings: dict) -> MixerConfig:
         """The sizes and options of the model that the settings name."""
@@ -154,7 +158,7 @@ class TrainingLab(LiveFigure):
     def save(self, path) -> None:
         """Write the model to a checkpoint that `load_checkpoint` reads; raises as `model` and `save_checkpoint` do."""
         facts = self._seen()
-        about = {name: facts[name] for name in ("dataset", "mean", "std", "class_names", "background") if name in facts}
+        about = {name: facts[name] for name in ("data_set", "mean", "std", "class_names", "background") if name in facts}
         checkpoint.save(path, self.model(), about | {"shuffle": self.settings["shuffle"]})
 
     def still(self) -> tuple[np.ndarray, str]:
@@ -176,5 +180,7 @@ def check_data(data: DataSet) -> None:
     n_bytes = sum(split.images.numel() if hasattr(split, "images") else LARGEST + 1 for split in splits)
     if n_bytes > LARGEST:
         raise ValueError(f"the images of {data.name} are too many for a page; give at most {LARGEST:,} bytes of them")
+    if (C := data.image_shape[0]) > 3:
+        raise ValueError(f"the images of {data.name} have {C} channels; a page takes at most 3")
     if not 2 <= len(data.class_names) <= 256:
         raise ValueError(f"{data.name} has {len(data.class_names)} classes; a page takes from 2 to 256")

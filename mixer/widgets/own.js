@@ -206,7 +206,7 @@ function use(own, model) {
   own.used = { id: newId(), version: own.version, data };
   const { shape, names, mean, std, dataName, background } = data;
   const { before } = model.get("own");
-  const facts = { shape, class_names: names, mean, std, dataset: dataName, background, n_train: data.counts[0] };
+  const facts = { shape, class_names: names, mean, std, data_set: dataName, background, n_train: data.counts[0] };
   const kept = before ?? { settings: model.get("settings"), runs: model.get("runs") };
   if (!before) model.set("runs", []);
   model.set("own", { id: own.used.id, ...facts, before: kept });

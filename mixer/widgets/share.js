@@ -12,8 +12,8 @@ const OWN_HINT =
 /** The run as a file. */
 async function download(lab, { config, settings, shown }) {
   if (!shown) throw new Error("there are no weights yet");
-  const { mean, std, names: class_names, dataName: dataset, background } = lab;
-  const about = { mean, std, class_names, dataset, background, shuffle: settings.shuffle, settings };
+  const { mean, std, names: class_names, dataName: data_set, background } = lab;
+  const about = { mean, std, class_names, data_set, background, shuffle: settings.shuffle, settings };
   const link = h("a", { download: "lab.safetensors" });
   link.href = URL.createObjectURL(new Blob(await checkpointOf(config, shown.params, about)));
   link.click();

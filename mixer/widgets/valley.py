@@ -117,7 +117,9 @@ def is_run(run) -> bool:
 
 def check_images(data: DataSet) -> None:
     """Raise ValueError unless the page can hold and train on the images of a data set."""
-    _, H, W = data.image_shape
+    C, H, W = data.image_shape
+    if C > 3:
+        raise ValueError(f"the images of {data.name} have {C} channels; a page takes at most 3")
     if not hasattr(data.train, "images"):  # streamed
         raise ValueError(f"the images of {data.name} are too many for a page; give at most {LARGEST:,} bytes of them")
     n_bytes = data.train.images[:N_IMAGES].numel()

@@ -184,10 +184,10 @@ def test_what_is_trained_is_what_python_makes_of_the_same_files(tab, tmp_path, d
     path = tmp_path / "own.safetensors"
     download.value.save_as(path)
     model, about = load_checkpoint(path)
-    assert about["class_names"] == list(pictures) and about["dataset"] == "own images"
+    assert about["class_names"] == list(pictures) and about["data_set"] == "own images"
     lab.save(tmp_path / "kernel.safetensors")
     kernel_model, kernel_about = load_checkpoint(tmp_path / "kernel.safetensors")
-    kept = ("class_names", "mean", "std", "background", "shuffle", "dataset")
+    kept = ("class_names", "mean", "std", "background", "shuffle", "data_set")
     assert all(about[name] == kernel_about[name] for name in kept)
     assert all((a == b).all() for a, b in zip(model.parameters(), kernel_model.parameters(), strict=True))
     clear = pictures["temple"][2]
@@ -322,7 +322,7 @@ def test_no_image_leaves_the_page(tab, tmp_path, digits, pictures):
     train(page, 2)
     assert set(page.evaluate("[...window.names]")) == {*TRAITS, "weights"}
     own = page.evaluate(f"{MODEL}.get('own')")
-    facts = {"shape", "class_names", "mean", "std", "dataset", "background", "n_train"}
+    facts = {"shape", "class_names", "mean", "std", "data_set", "background", "n_train"}
     assert own.keys() == {"id", "before", *facts} and len(json.dumps(own)) < 2000
 
 

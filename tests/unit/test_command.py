@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from mixer import MLPMixer, checkpoint, evaluate, fit, load_checkpoint, load_data
+from mixer.cli.folder import append_record
 from mixer.devices import choose_precision
 from mixer.widgets import ConvolutionTwin, MixerFlow, TokenMixingExplorer
 
@@ -112,6 +114,13 @@ def test_the_module_is_the_same_command(tmp_path):
     command = [sys.executable, "-m", "mixer.train", "--n_epochs", "1", "--out", str(tmp_path / "run"), *QUICK]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=300, check=False).returncode == 0
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
+
+
+def test_help_reaches_a_terminal_that_knows_ascii_alone():
+    command, environment = [sys.executable, "train.py", "--help"], {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--n_epochs" in done.stdout
 
 
 def test_help_explains_every_option(capsys, say):
@@ -249,6 +258,24 @@ def test_what_a_resumed_run_refuses(tmp_path, monkeypatch, capsys, write_folder,
     before = "garbage\n" + before
     (tmp_path / "run" / "history.jsonl").write_text(before)
     refused("history.jsonl is damaged in line 1; repair it or move it away", "--n_epochs", 3)
+
+
+def test_images_that_change_during_a_run_are_not_those_that_it_began_with(
+    tmp_path, monkeypatch, capsys, write_folder, say
+):
+    monkeypatch.setattr("mixer.data.MEMORY_LIMIT", 100)  # so that every epoch reads the files
+    write_folder(tmp_path / "images", n=20)
+    one = next((tmp_path / "images" / "train" / "ant").iterdir())
+
+    def alter(*record):
+        append_record(*record)
+        Image.new("RGB", (8, 8), "white").save(one)
+
+    monkeypatch.setattr("mixer.cli.run.append_record", alter)
+    options = ["--dataset", "folder", "--data_dir", tmp_path / "images", "--image_size", 8, *QUICK]
+    assert say(*options, "--n_epochs", 2, "--out", tmp_path / "run") == 0
+    assert say("--resume", tmp_path / "run", "--n_epochs", 3) == 2
+    assert "are not those that the run in" in capsys.readouterr().err
 
 
 def test_a_model_without_a_run_cannot_be_resumed(tmp_path, monkeypatch, capsys, small_model, say):

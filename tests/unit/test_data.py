@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import os
 import pickle
+import runpy
 import socket
 import struct
 import subprocess
@@ -292,6 +293,28 @@ def test_an_archive_is_not_unpacked_outside_its_folder(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"cifar10 in .* is damaged \(.*outside the destination"):
         data.load("cifar10", archive.parent)
     assert not (tmp_path / "outside").exists()
+
+
+def test_an_early_python_3_11_whose_archives_have_no_filter_downloads(tmp_path, served, monkeypatch):
+    write_mnist(served[0], monkeypatch, served[1])
+    monkeypatch.delattr(tarfile, "data_filter")
+    monkeypatch.delattr(tarfile.TarFile, "extraction_filter")
+    assert len(data.load("mnist", tmp_path).train) == 27
+
+
+def test_the_script_of_the_jpeg_copy_writes_every_image_once(tmp_path, served, monkeypatch):
+    write_cifar(served, datasets.CIFAR10, monkeypatch)
+    script = ROOT / "benchmarks" / "jpeg_copy.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path)])
+    runpy.run_path(str(script), run_name="__main__")
+    original, copy = data.load("cifar10", tmp_path), data.load("folder", tmp_path / "cifar10-jpeg")
+    assert len(copy.train) + len(copy.validation) == len(original.train) + len(original.validation) == 100
+    assert copy.test.labels.bincount().tolist() == original.test.labels.bincount().tolist()
+    first = copy.test.images[copy.test.labels == 7][0].float()
+    apart = (first - original.test.images[original.test.labels == 7][0]).abs().mean()
+    assert 0 < apart < 60  # noise, of which JPEG keeps a part
+    with pytest.raises(SystemExit, match="is there already; delete it"):
+        runpy.run_path(str(script), run_name="__main__")
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10", "cifar100"])

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mixer import checkpoint
+from mixer import checkpoint, load_data
+from mixer.data import Split
 from mixer.folder import StreamedSplit
 from mixer.widgets import ConvolutionTwin, FilterExplorer, MixerFlow, TokenMixingExplorer, TrainingLab, ValleyExplorer
 
@@ -28,6 +29,25 @@ def test_images_that_stream_are_too_many_for_a_page(small_data, kind):
         ValueError, match=r"^the images of small are too many for a page; give at most [25]00,000 bytes"
     ):
         kind(replace(small_data(), train=StreamedSplit(None, torch.arange(3))))
+
+
+@pytest.mark.parametrize("kind", [TrainingLab, ValleyExplorer])
+def test_a_page_takes_images_of_at_most_three_channels(small_data, kind):
+    data = small_data()
+    four = Split(torch.zeros(16, 4, 8, 8, dtype=torch.uint8), torch.arange(16) % 3)
+    images = replace(data, train=four, validation=four, test=four, mean=[0.5] * 4, std=[0.2] * 4)
+    with pytest.raises(ValueError, match=r"^the images of small have 4 channels; a page takes at most 3$"):
+        kind(images)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lr", 500.0), ("lr", 1e-9), ("affine", 5.0), ("weight_decay", 50.0), ("label_smoothing", 0.95)],
+)
+def test_the_laboratory_refuses_what_its_page_would(name, value):
+    lab = TrainingLab(load_data("digits"))
+    with pytest.raises(ValueError, match=rf"^{name} is {value}; in a page it is a number from"):
+        lab.settings = {name: value}
 
 
 @pytest.mark.parametrize(("name", "number"), [("mean", torch.nan), ("mean", -torch.inf), ("std", torch.inf)])

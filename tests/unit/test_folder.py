@@ -1,6 +1,7 @@
 """A reader's own images: folders and files of all kinds, and one picture by a trained model."""
 
 import copy
+import math
 import multiprocessing
 import os
 import re
@@ -18,7 +19,7 @@ import pytest
 import torch
 from PIL import EpsImagePlugin, Image
 
-from mixer import classify, data, folder, load_checkpoint, load_data, predict, shipped_weights
+from mixer import classify, data, folder, load_checkpoint, load_data, predict, shipped_weights, to_convolution
 from mixer.cli import main
 
 ROOT = Path(__file__).parents[2]
@@ -542,11 +543,15 @@ def test_what_cannot_be_classified_is_refused_in_a_sentence(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "x.png")
     with pytest.raises(OSError, match=r"^[^\n]*nowhere\.png cannot be read as an image \(it is no file\)"):
         classify(model, about, tmp_path / "nowhere.png")
-    for changes in ({"mean": [0.5] * 3}, {"class_names": ["one"]}):
+    bad = [{"mean": [0.5] * 3}, {"mean": 0.5}, {"mean": [math.nan]}, {"std": [0]}, {"std": ["1"]}, {"std": None}]
+    bad += [{"class_names": names} for names in (["one"], ["one"] * 10, "0123456789")]
+    for changes in bad:
         with pytest.raises(
-            ValueError, match="its metadata a mean and a std for each of them and one of the class_names"
+            ValueError, match=r"metadata a mean and a std above 0 for each of them, and for each output"
         ):
             classify(model, {**about, **changes}, tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"^the model is a ConvolutionalMixer; give an MLPMixer"):
+        classify(to_convolution(model), about, tmp_path / "x.png")
     with pytest.raises(ValueError, match=r"weights of float16; make them float32 with model\.float\(\)"):
         classify(copy.deepcopy(model).half(), about, tmp_path / "x.png")
     del about["mean"], about["std"]

@@ -3,6 +3,7 @@
 import copy
 import json
 import math
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -362,13 +363,17 @@ def test_bad_choices(small_model, small_data):
     with pytest.raises(ValueError, match="recipe 'best' is not known; choose one of seed, strong"):
         fit(small_model(), small_data(), "best")
     bad = dict(
-        lr=[0, math.nan], n_epochs=[0, 1.5], batch_size=[-1], weight_decay=[-1, math.nan], padding=[-1, 1.5, math.inf]
+        lr=[0, True, math.nan],
+        n_epochs=[0, 1.5],
+        batch_size=[-1],
+        weight_decay=[-1, math.nan],
+        padding=[-1, 1.5, 4.0, math.inf],
     )
     bad |= dict(clip=[0, -1], warm_up=[-1, 2], label_smoothing=[-1, 1], affine=[-1], cutmix=[-0.1, 1.1])
-    bad |= dict(drop_path=[-1, 1], ema=[1], muon_lr=[0, math.inf])
+    bad |= dict(drop_path=[-1, 1], ema=[1], muon_lr=[0, math.inf], flip=["no", 1], random_augment=[None])
     for name, values in bad.items():
         for value in values:
-            with pytest.raises(ValueError, match=f"{name} is {value}; it must be"):
+            with pytest.raises(ValueError, match=re.escape(f"{name} is {value!r}; it must be")):
                 fit(small_model(), small_data(), **{name: value})
     with pytest.raises(ValueError, match="optimiser is 'lion'; choose one of adam, sgd"):
         fit(small_model(), small_data(), optimiser="lion")
@@ -404,6 +409,47 @@ def test_a_run_goes_on_in_another_precision(trainer):
         restore(other, copy.deepcopy(tensors), json.loads(json.dumps(numbers)))
         assert next(iter(other))["epoch"] == epoch + 1
     assert scaled.scaler.get_scale() == 65536
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_float16_that_overflows_in_one_optimiser_stops_the_step_of_all(trainer, clip):
+    run = trainer(replace(AFFINE, clip=clip, muon_lr=0.02))
+    run.scaler = torch.amp.GradScaler("cpu")
+    before = copy.deepcopy(run.learner.state_dict())
+    hook = run.learner.per_patch.linear.weight.register_hook(lambda gradient: gradient * math.inf)
+    run.train_step(run.data.train.images[:8], run.data.train.labels[:8])
+    hook.remove()
+    assert {name for name, weight in run.learner.state_dict().items() if not torch.equal(weight, before[name])} == set()
+    assert run.scaler.get_scale() == 32768
+    run.train_step(run.data.train.images[:8], run.data.train.labels[:8])
+    assert all(not torch.equal(p, before[name]) for name, p in run.learner.named_parameters())
+
+
+def test_each_process_draws_for_itself_which_blocks_are_skipped(trainer, monkeypatch):
+    drawn = []
+    for rank in (0, 1):
+        run = trainer(replace(AFFINE, drop_path=0.5))
+        run.rank = rank
+        shares = []
+        for layer in run.learner.layers:
+            layer.token_mixing.register_forward_hook(
+                lambda block, inputs, output, shares=shares: shares.extend(
+                    (output - inputs[0]).abs().amax(dim=(1, 2)) > 0
+                )
+            )
+        with stochastic_depth(run.learner, 0.5):
+            run.learner.train()
+            run.train_step(run.data.train.images[:8], run.data.train.labels[:8])
+        drawn.append(shares)
+    assert drawn[0] != drawn[1]
+
+
+def test_a_network_without_layers_cannot_skip_them(small_data):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    with pytest.raises(
+        ValueError, match=r"^drop_path skips the blocks of mixer layers; choose 0 for a network without"
+    ):
+        fit(network, small_data(), drop_path=0.5)
 
 
 WHOLE = choose_recipe("strong", n_epochs=1, batch_size=8, random_augment=True, cutmix=1.0, drop_path=0.3)
