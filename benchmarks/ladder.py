@@ -3,8 +3,9 @@
 `python benchmarks/ladder.py FOLDER` trains on MNIST, which is FOLDER/MNIST, and on the JPEG copy of CIFAR-10 in
 FOLDER/cifar10-jpeg. It writes mixer/weights/ladder.json, ladder-longer.json and ladder-photographs.json, which the page
 of records draws. The first takes about 40 minutes of one core, the others some hours; names of ladders and --seeds
-choose a part, so that two can run side by side. A run that stands there already is not repeated. The last row of each
-is the loop that most tutorials show: timm's Mixer of the same sizes behind a DataLoader of PIL images.
+choose a part, so that two can run side by side. A run that stands there already is not repeated. The last row of the
+first and the third is the loop that most tutorials show: timm's Mixer of the same sizes behind a DataLoader of PIL
+images.
 """
 
 import time
@@ -80,6 +81,7 @@ class Ladder:
         n_epochs, batch_size: of every run.
         ingredients: what each row adds to the one before: fields of the recipe, and the precision.
         tried: what is added to the last of these rows alone: changes of the trainer before it starts.
+        beside_timm: whether the loop around timm comes last.
     """
 
     record: str
@@ -90,9 +92,10 @@ class Ladder:
     batch_size: int
     ingredients: dict[str, dict]
     tried: dict[str, Callable[[Trainer], None]] = field(default_factory=dict)
+    beside_timm: bool = True
 
     def rows(self) -> tuple[str, ...]:
-        return (*self.ingredients, *self.tried, LOOP)
+        return (*self.ingredients, *self.tried, *[LOOP] * self.beside_timm)
 
     def settings(self, row: str) -> dict:
         """The fields of the recipe, and the precision, that a row has."""
@@ -125,7 +128,7 @@ LADDERS = {
         data="MNIST",
         load=partial(load, "mnist"),
         sizes=dict(n_layers=4, n_channel=64, n_hidden_token=64, n_hidden_channel=256, patch_size=4),
-        n_epochs=8,
+        n_epochs=6,
         batch_size=256,
         ingredients={
             "seed": {},
@@ -140,6 +143,7 @@ LADDERS = {
                 affine=0.75,
             ),
         },
+        beside_timm=False,
     ),
     "photographs": Ladder(
         record="ladder-photographs.json",

@@ -53,8 +53,8 @@ MAKERS = {"mixer": make_ours, "timm": make_timm, "mlp-mixer-pytorch": make_mlp_m
 
 
 def synchronise(device):
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def training_step(model, dtype, device, image_size):

@@ -158,7 +158,8 @@ class TrainingLab(LiveFigure):
     def save(self, path) -> None:
         """Write the model to a checkpoint that `load_checkpoint` reads; raises as `model` and `save_checkpoint` do."""
         facts = self._seen()
-        about = {name: facts[name] for name in ("data_set", "mean", "std", "class_names", "background") if name in facts}
+        names = ("data_set", "mean", "std", "class_names", "background")
+        about = {name: facts[name] for name in names if name in facts}
         checkpoint.save(path, self.model(), about | {"shuffle": self.settings["shuffle"]})
 
     def still(self) -> tuple[np.ndarray, str]:

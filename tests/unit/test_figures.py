@@ -35,7 +35,7 @@ def test_images_that_stream_are_too_many_for_a_page(small_data, kind):
 def test_a_page_takes_images_of_at_most_three_channels(small_data, kind):
     data = small_data()
     four = Split(torch.zeros(16, 4, 8, 8, dtype=torch.uint8), torch.arange(16) % 3)
-    images = replace(data, train=four, validation=four, test=four, mean=[0.5] * 4, std=[0.2] * 4)
+    images = replace(data, train=four, validation=four, test=four, image_shape=(4, 8, 8), mean=[0.5] * 4, std=[0.2] * 4)
     with pytest.raises(ValueError, match=r"^the images of small have 4 channels; a page takes at most 3$"):
         kind(images)
 
