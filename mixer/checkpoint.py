@@ -121,7 +121,7 @@ def classify(model: MLPMixer, about: dict, picture: str | Path) -> dict[str, flo
         ValueError: the metadata do not say how to prepare a picture or do not fit the model, or it is not float32.
         OSError: the picture cannot be read.
     """
-    if not isinstance(model, MLPMixer):
+    if not hasattr(model, "patches"):
         raise ValueError(f"the model is a {type(model).__name__}; give an MLPMixer, as load_checkpoint does")
     check_float32(model)
     C, H, W = model.image_shape
