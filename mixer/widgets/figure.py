@@ -19,6 +19,7 @@ import traitlets
 from PIL import Image
 from torch import Tensor
 
+from mixer.data import DataSet
 from mixer.widgets.modules import join
 
 FOLDER = Path(__file__).parent
@@ -147,3 +148,11 @@ def check_finite(*tensors: Tensor) -> None:
         raise ValueError(
             "a weight of the model is not a finite number, or too large for float16; train it anew with a smaller lr"
         )
+
+
+def check_trainable(data: DataSet) -> None:
+    """Raise ValueError unless the engine of a page can train on images of so many channels and classes."""
+    if (C := data.image_shape[0]) > 3:
+        raise ValueError(f"the images of {data.name} have {C} channels; a page takes at most 3")
+    if not 2 <= len(data.class_names) <= 256:
+        raise ValueError(f"{data.name} has {len(data.class_names)} classes; a page takes from 2 to 256")

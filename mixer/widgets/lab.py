@@ -11,7 +11,7 @@ from mixer.config import MixerConfig
 from mixer.data import SHUFFLES, DataSet, permutation
 from mixer.model import MLPMixer
 from mixer.recipe import Recipe
-from mixer.widgets.figure import Engine, LiveFigure, sheet
+from mixer.widgets.figure import Engine, LiveFigure, check_trainable, sheet
 
 LARGEST = 500_000  # bytes of images: the page holds them as they are
 SETTINGS = dict(
@@ -181,7 +181,4 @@ def check_data(data: DataSet) -> None:
     n_bytes = sum(split.images.numel() if hasattr(split, "images") else LARGEST + 1 for split in splits)
     if n_bytes > LARGEST:
         raise ValueError(f"the images of {data.name} are too many for a page; give at most {LARGEST:,} bytes of them")
-    if (C := data.image_shape[0]) > 3:
-        raise ValueError(f"the images of {data.name} have {C} channels; a page takes at most 3")
-    if not 2 <= len(data.class_names) <= 256:
-        raise ValueError(f"{data.name} has {len(data.class_names)} classes; a page takes from 2 to 256")
+    check_trainable(data)

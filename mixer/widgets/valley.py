@@ -6,7 +6,7 @@ import numpy as np
 import traitlets
 
 from mixer.data import DataSet
-from mixer.widgets.figure import Engine, LiveFigure, check_choice
+from mixer.widgets.figure import Engine, LiveFigure, check_choice, check_trainable
 
 RATES = [float(f"{digit}e{power}") for power in range(-4, 2) for digit in (1, 2, 5)]  # as in rates.js
 OPTIMISERS = ["sgd", "adam"]
@@ -117,9 +117,7 @@ def is_run(run) -> bool:
 
 def check_images(data: DataSet) -> None:
     """Raise ValueError unless the page can hold and train on the images of a data set."""
-    C, H, W = data.image_shape
-    if C > 3:
-        raise ValueError(f"the images of {data.name} have {C} channels; a page takes at most 3")
+    _, H, W = data.image_shape
     if not hasattr(data.train, "images"):  # streamed
         raise ValueError(f"the images of {data.name} are too many for a page; give at most {LARGEST:,} bytes of them")
     n_bytes = data.train.images[:N_IMAGES].numel()
@@ -127,5 +125,4 @@ def check_images(data: DataSet) -> None:
         raise ValueError(f"the images of {data.name} have {n_bytes:,} bytes; the page takes at most {LARGEST:,}")
     if H % PATCH_SIZE or W % PATCH_SIZE:
         raise ValueError(f"image {H}×{W} is not divisible into {PATCH_SIZE}×{PATCH_SIZE} patches")
-    if not 2 <= len(data.class_names) <= 256:
-        raise ValueError(f"{data.name} has {len(data.class_names)} classes; a page takes from 2 to 256")
+    check_trainable(data)
