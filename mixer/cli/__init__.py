@@ -35,15 +35,23 @@ def attempt(given: dict, command: str, open_folders: ExitStack) -> int:
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         return refuse(error)
-    except (MemoryError, torch.OutOfMemoryError):
-        return refuse("there is not enough memory for these sizes; choose smaller ones")
     except torch._dynamo.exc.TorchDynamoException as error:
         reason = one_line(getattr(error, "inner_exception", error))
         mend = "leave --compile out, or resume with --no-compile"
         return refuse(f"torch.compile does not work on this machine ({reason}); {mend}")
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        return refuse("there is not enough memory for these sizes; choose smaller ones")
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, for which torch has a class of its own on CUDA alone."""
+    said = str(error)
+    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
 
 
 def refuse(sentence: object) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mixer import MLPMixer, checkpoint, evaluate, fit, load_checkpoint, load_data
+from mixer import MLPMixer, Trainer, checkpoint, evaluate, fit, load_checkpoint, load_data
 from mixer.cli.folder import append_record
 from mixer.devices import choose_precision
 from mixer.widgets import ConvolutionTwin, MixerFlow, TokenMixingExplorer
@@ -446,3 +446,13 @@ def test_tensorboard_that_is_gone_can_be_switched_off(tmp_path, monkeypatch, cap
     assert say("--resume", tmp_path / "run", "--n_epochs", 2) == 2
     assert "install it (pip install tensorboard), or --no-tensorboard" in capsys.readouterr().err
     assert say("--resume", tmp_path / "run", "--n_epochs", 2, "--no-tensorboard") == 0
+
+
+def test_full_memory_of_a_cpu_is_one_sentence_and_another_error_stays_one(tmp_path, monkeypatch, capsys, say):
+    options = *QUICK, "--n_epochs", 1, "--out", tmp_path / "run"
+    monkeypatch.setattr(Trainer, "train_step", lambda *_: torch.empty(2**52))
+    assert say(*options) == 2
+    assert "there is not enough memory for these sizes; choose smaller ones" in capsys.readouterr().err
+    monkeypatch.setattr(Trainer, "train_step", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        say("--resume", tmp_path / "run")
