@@ -28,7 +28,7 @@ def run(images, network: str, shuffle: str) -> dict:
     torch.manual_seed(SEED)
     made = NETWORKS[network]()
     images = images.shuffled(shuffle, CONFIG["patch_size"])
-    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS), SEED)
+    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS), SEED, "cpu", "fp32")
     history = list(trainer)
     return dict(
         n_parameters=sum(p.numel() for p in made.parameters()),
@@ -41,6 +41,7 @@ def run(images, network: str, shuffle: str) -> dict:
 
 def main() -> None:
     options = choose(__doc__, seeds=(SEED,))
+    torch.set_num_threads(1)
     head = dict(
         command="python benchmarks/shuffles.py data/cifar10-jpeg",
         data=JPEG_COPY,
