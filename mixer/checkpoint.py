@@ -42,8 +42,10 @@ def save(path: str | Path, model: MLPMixer, metadata: dict | None = None, extra:
             are no JSON; nothing is written then.
     """
     check_loadable(model)
-    if any(name.startswith("model.") or name == "__metadata__" for name in extra or {}):
-        raise ValueError("the names of extra tensors must not begin with model. or be __metadata__; choose others")
+    if any(name.split(".")[0] == "model" or name == "__metadata__" for name in extra or {}):
+        raise ValueError(
+            "the names of extra tensors must not be model or __metadata__ or begin with model.; choose others"
+        )
     for name, t in (extra or {}).items():
         if t.layout != torch.strided or t.is_meta or t.dtype in (torch.complex32, torch.complex128):
             kind = f"{t.dtype}, {t.layout} and on {t.device}"

@@ -118,8 +118,8 @@ def normalise(images: Tensor, mean: list[float], std: list[float], order: Tensor
 
     `order` is that of `pixel_order`.
     """
-    mean = torch.tensor(mean, device=images.device).view(-1, 1, 1)
-    std = torch.tensor(std, device=images.device).view(-1, 1, 1)
+    mean = torch.tensor(mean, dtype=torch.float32, device=images.device).view(-1, 1, 1)
+    std = torch.tensor(std, dtype=torch.float32, device=images.device).view(-1, 1, 1)
     images = (images.float() / 255 - mean) / std
     return images if order is None else images.flatten(2)[:, :, order.to(images.device)].view_as(images)
 

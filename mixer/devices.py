@@ -80,12 +80,20 @@ def hardware(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def join_processes(device: str) -> str:
-    """Join the processes that torchrun started, if it did; returns the name of this one's device."""
+    """Join the processes that torchrun started, if it did; returns the name of this one's device.
+
+    Raises:
+        ValueError: several processes cannot train on this device.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return device
-    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    torch.distributed.init_process_group("nccl" if on_gpu else "gloo")
-    return f"cuda:{os.environ['LOCAL_RANK']}" if on_gpu else device
+    kind = choose_device(device).type
+    if device == "auto" and kind == "mps":
+        kind = "cpu"
+    if kind == "mps" or (kind == "cuda" and not torch.distributed.is_nccl_available()):
+        raise ValueError(f"several processes cannot train on {kind} here; choose cpu, or start one process")
+    torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    return f"cuda:{os.environ['LOCAL_RANK']}" if kind == "cuda" else kind
 
 
 def rank_and_count() -> tuple[int, int]:

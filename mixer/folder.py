@@ -21,6 +21,7 @@ from mixer.picture import colour, read_image
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle", "$recycle.bin")
+ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGTERM") if hasattr(signal, name)]  # not on Windows
 WORKER_START = "fork" if sys.platform == "linux" else None  # what Python 3.14 prefers imports torch anew in each worker
 
 
@@ -111,16 +112,22 @@ def _received(loader: DataLoader) -> Iterator[np.ndarray | OSError]:
     """What the workers of a loader send.
 
     torch's handler of SIGCHLD, which raises at any line of this process, is taken out again. In its place the workers
-    are looked at before each batch: half a batch of one that was killed would be waited for without end.
+    are looked at before each batch: half a batch of one that was killed would be waited for without end. Workers that
+    are not forked import torch for seconds before `_ignore_signals` runs, and inherit that signals are ignored.
 
     Raises:
         RuntimeError: a worker has ended.
     """
-    number = getattr(signal, "SIGCHLD", None)  # Windows has none
-    handler = signal.getsignal(number) if number else None
-    batches = iter(loader)
-    if handler is not None and current_thread() is main_thread():
-        signal.signal(number, handler)
+    numbers = [*ENDING, *([signal.SIGCHLD] if hasattr(signal, "SIGCHLD") else [])]  # Windows has none
+    before = {number: signal.getsignal(number) for number in numbers} if current_thread() is main_thread() else {}
+    try:
+        for number in ENDING if before and WORKER_START != "fork" else []:
+            signal.signal(number, signal.SIG_IGN)
+        batches = iter(loader)
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # as of a handler that is not Python's
+                signal.signal(number, handler)
     workers = getattr(batches, "_workers", [])  # of a loader that reads in this process there are none
     Finalize(batches, lambda: [worker.kill() for worker in workers], exitpriority=0)  # Python's end waits for them
     while all(worker.is_alive() for worker in workers):
@@ -130,9 +137,8 @@ def _received(loader: DataLoader) -> Iterator[np.ndarray | OSError]:
 
 def _ignore_signals(worker: int) -> None:
     """Leave what ends a run or its terminal to the process that trains, which still needs its workers."""
-    for name in ("SIGINT", "SIGHUP", "SIGTERM"):
-        if hasattr(signal, name):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def open_folder(path: Path, image_size: int, background: str) -> tuple[ImageFiles, ImageFiles, list[str]]:

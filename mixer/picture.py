@@ -34,6 +34,7 @@ def read_image(path: str | Path, size: tuple[int, int], background: str, mode: s
 
     Raises:
         OSError: it is not a regular file, or not an image that can be read.
+        MemoryError: it is too large.
     """
     reason = None if Path(path).is_file() else "it is no file"
     try:
@@ -42,6 +43,8 @@ def read_image(path: str | Path, size: tuple[int, int], background: str, mode: s
                 picture = upright(drawn(image, background), image).convert(mode)
     except UnidentifiedImageError:
         reason = f"it is none of {', '.join(FORMATS)}"
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises many kinds for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     if reason:

@@ -150,6 +150,8 @@ def from_official(path: str | Path, n_output: int | None = None, image_size=None
         with np.load(path, allow_pickle=False) as file:
             inner = [name for name in file.files if name.startswith("opt/target/")]
             named = [_official(name.removeprefix("opt/target/"), file[name]) for name in inner or file.files]
+    except MemoryError:
+        raise
     except Exception as error:  # zipfile, its decompressors and NumPy raise errors of many types for a damaged file
         raise ValueError(f"{path} is damaged or not an .npz file of arrays ({error})") from error
     return _mixer(named, "tanh", n_output, image_size)

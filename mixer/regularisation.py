@@ -68,9 +68,25 @@ def augment(
     angle, scale = math.radians(15) * angle, 1 + 0.15 * scale
     across = torch.stack([angle.cos() * scale, shear * 0.2 - angle.sin() * scale, 0.2 * shift[0]], dim=1)
     downwards = torch.stack([angle.sin() * scale, angle.cos() * scale, 0.2 * shift[1]], dim=1)
-    maps = torch.stack([across, downwards], dim=1).to(device)  # [B, 2, 3], on coordinates from -1 to 1
+    return sampled(images.float(), torch.stack([across, downwards], dim=1).to(device))
+
+
+def sampled(images: Tensor, maps: Tensor) -> Tensor:
+    """Images [B, C_in, H, W] at places that `maps` [B, 2, 3] give, in coordinates from -1 to 1; the edge is repeated.
+
+    On MPS, where PyTorch 2.9 has no "border", the places are moved to the middle of the edge pixels.
+    """
     places = F.affine_grid(maps, images.shape, align_corners=False)  # [B, H, W, 2]
-    return F.grid_sample(images.float(), places, padding_mode="border", align_corners=False)
+    if images.device.type != "mps":
+        return F.grid_sample(images, places, padding_mode="border", align_corners=False)
+    return F.grid_sample(images, within(places), padding_mode="zeros", align_corners=False)
+
+
+def within(places: Tensor) -> Tensor:
+    """Places [B, H, W, 2] in coordinates from -1 to 1, those outside moved to the middle of the pixels at the edge."""
+    _, H, W, _ = places.shape
+    most = 1 - 1 / torch.tensor([W, H], device=places.device)
+    return places.clamp(-most, most)
 
 
 def random_augment(images: Tensor) -> Tensor:

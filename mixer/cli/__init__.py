@@ -15,6 +15,8 @@ import torch
 from mixer.cli.options import make_parser, one_line
 from mixer.cli.run import Run
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA and MPS; a CPU; a CPU of Windows
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 0, or 2 after one sentence about what was wrong, or 128 + a signal's number."""
@@ -35,23 +37,27 @@ def attempt(given: dict, command: str, open_folders: ExitStack) -> int:
         return 130
     except (ValueError, OSError, FloatingPointError) as error:
         return refuse(error)
-    except torch._dynamo.exc.TorchDynamoException as error:
-        reason = one_line(getattr(error, "inner_exception", error))
-        mend = "leave --compile out, or resume with --no-compile"
-        return refuse(f"torch.compile does not work on this machine ({reason}); {mend}")
     except (MemoryError, RuntimeError) as error:
-        if not lacks_memory(error):
-            raise
-        return refuse("there is not enough memory for these sizes; choose smaller ones")
+        if sentence := explained(error):
+            return refuse(sentence)
+        raise
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
 
 
-def lacks_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, for which torch has a class of its own on CUDA alone."""
-    said = str(error)
-    return isinstance(error, MemoryError) or "out of memory" in said or "can't allocate memory" in said
+def explained(error: Exception) -> str | None:
+    """What to do where memory ran out or torch.compile does not work; None for an error of another kind.
+
+    torch has a class of its own for the first on CUDA alone, and where a Python is too new for the second, none.
+    """
+    reason = one_line(getattr(error, "inner_exception", error))
+    if isinstance(error, MemoryError) or any(words in reason for words in NO_MEMORY):
+        return "there is not enough memory for these sizes; choose smaller ones"
+    if isinstance(error, torch._dynamo.exc.TorchDynamoException) or reason.startswith("torch.compile is not supported"):
+        mend = "leave --compile out, or resume with --no-compile"
+        return f"torch.compile does not work on this machine ({reason}); {mend}"
+    return None
 
 
 def refuse(sentence: object) -> int:

@@ -196,4 +196,6 @@ def resolve(given: dict, stored: dict) -> Options:
                 f"--{name} is {value}, but the run to resume has {stored[name]}; leave it out or start a new run"
             )
     known = {name: value for name, value in {**stored, **given}.items() if value is not None}
+    if given.get("affine") and known.get("dataset") in data.PHOTOGRAPHS:
+        raise ValueError("--affine turns digits, and photographs are cropped and mirrored in its place; leave it out")
     return Options(**{**BY_DATA_SET.get(known.get("dataset", "digits"), {}), **known})

@@ -90,14 +90,14 @@ class Run:
         self.is_new = self.out is None or not holds_run(self.out, "resume" in given, self.is_first)
         tensors, stored = ({}, {"options": {}, "metrics": {}}) if self.is_new else read_run(self.out / CHECKPOINT)
         self.options = resolve({k: v for k, v in given.items() if k not in ("out", "resume")}, stored["options"])
-        self.options.device = join_processes(self.options.device)
+        self.device = join_processes(self.options.device)
         set_threads(self.options.num_threads)
         self.command, self.snapshots = stored.get("command", command), checkpoint.snapshots(tensors)
         self.metrics = {name: value for name, value in stored["metrics"].items() if not name.startswith("test")}
         self.trainer = self.make_trainer(tensors, stored)
-        n_done = self.trainer.epoch
-        if n_done > self.options.n_epochs:
-            raise ValueError(f"--n_epochs is {self.options.n_epochs}, but the run has done {n_done} epochs already")
+        if self.trainer.step > self.trainer.n_steps:
+            n_begun = -(-self.trainer.step // self.trainer.steps_per_epoch)
+            raise ValueError(f"--n_epochs is {self.options.n_epochs}, but the run has come to epoch {n_begun} already")
         self.made_with = dict(torch=torch.__version__, hardware=hardware(self.trainer.device, self.trainer.dtype))
         if self.trainer.finished:  # a run that only evaluates anew was not made by this process
             self.made_with |= {name: stored[name] for name in self.made_with if name in stored}
@@ -117,10 +117,10 @@ class Run:
         recipe = options.make_recipe()
         sizes = options.sizes(images.image_shape, len(images.class_names))
         n_at_once = min(recipe.batch_size, len(images.train))
-        check_memory(sizes, n_at_once, choose_device(options.device), recipe.optimiser)
+        check_memory(sizes, n_at_once, choose_device(self.device), recipe.optimiser)
         torch.manual_seed(options.seed)
         model = MLPMixer(**sizes)
-        trainer = Trainer(model, images, recipe, options.seed, options.device, options.precision, options.compile)
+        trainer = Trainer(model, images, recipe, options.seed, self.device, options.precision, options.compile)
         if not self.is_new:
             restore(trainer, checkpoint.grouped(tensors), stored)
             check_snapshots(self.snapshots, kept_weights(model), trainer.step)
@@ -132,6 +132,8 @@ class Run:
             try:
                 self.train_first() if self.is_first else list(self.trainer)
             except FloatingPointError as error:
+                if not self.is_first:
+                    raise
                 lower = min(self.options.lr / 10, RECIPES[self.options.recipe].lr)
                 again = f"--resume {shlex.quote(str(self.out))} --lr {lower:g}"
                 raise FloatingPointError(f"{error}, for instance {again}, which goes on from the last epoch") from error

@@ -100,7 +100,10 @@ def check_sizes(sizes: dict) -> dict:
     Raises:
         ValueError: they are those of no Mixer with MLPs on square images, or too large.
     """
-    config = MixerConfig(**sizes)
+    try:
+        config = MixerConfig(**sizes)
+    except TypeError:
+        raise ValueError(f"the sizes are {', '.join(sizes) or 'none'}; a Mixer has {', '.join(KEYS)}") from None
     check_mlps(config, "a figure of the costs")
     if not isinstance(config.image_size, int):
         raise ValueError(f"image_size is {config.image_size}; give one number, the side of a square")

@@ -108,6 +108,7 @@ class TrainingLab(LiveFigure):
     def _check_settings(self, proposal) -> dict:
         """The settings in full."""
         settings = {**SETTINGS, **(self.settings or {}), **proposal.value}
+        settings = {name: v.item() if isinstance(v, np.generic) else v for name, v in settings.items()}
         if unknown := settings.keys() - SETTINGS.keys():
             raise ValueError(f"{', '.join(sorted(unknown))} is no setting; choose from {', '.join(SETTINGS)}")
         if settings["shuffle"] not in SHUFFLES:

@@ -1,6 +1,7 @@
 """`python train.py` as its users meet it: where the process itself matters as a process, else within this one."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import torch
 from PIL import Image
 
 from mixer import MLPMixer, Trainer, checkpoint, evaluate, fit, load_checkpoint, load_data
+from mixer.cli import explained
 from mixer.cli.folder import append_record
-from mixer.devices import choose_precision
+from mixer.devices import choose_precision, join_processes
 from mixer.widgets import ConvolutionTwin, MixerFlow, TokenMixingExplorer
 
 ROOT = Path(__file__).parents[2]
@@ -251,7 +253,7 @@ def test_what_a_resumed_run_refuses(tmp_path, monkeypatch, capsys, write_folder,
 
     refused("--lr is 0.5, but the run to resume has 0.001", "--lr", 0.5)
     refused("--batch_size is 2, but the run to resume has 256", "--batch_size", 2)
-    refused("--n_epochs is 1, but the run has done 2 epochs already", "--n_epochs", 1)
+    refused("--n_epochs is 1, but the run has come to epoch 2 already", "--n_epochs", 1)
     refused("goes on in its own folder; leave out --out other", "--out", "other")
     write_folder(tmp_path / "others", n=21)
     refused("are not those that the run in run began with", "--data_dir", "others")
@@ -446,6 +448,76 @@ def test_tensorboard_that_is_gone_can_be_switched_off(tmp_path, monkeypatch, cap
     assert say("--resume", tmp_path / "run", "--n_epochs", 2) == 2
     assert "install it (pip install tensorboard), or --no-tensorboard" in capsys.readouterr().err
     assert say("--resume", tmp_path / "run", "--n_epochs", 2, "--no-tensorboard") == 0
+
+
+def test_what_only_texts_of_torch_say_is_explained():
+    windows = (
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 911360 bytes."  # c10/core/impl/alloc_cpu.cpp
+    )
+    for text in (windows, "MPS backend out of memory (MPS allocated: 17 GB)"):
+        assert explained(RuntimeError(text)).startswith("there is not enough memory")
+    new_python = RuntimeError("torch.compile is not supported on Python 3.14+")
+    assert explained(new_python).endswith("leave --compile out, or resume with --no-compile")
+    assert explained(RuntimeError("an illegal memory access was encountered")) is None
+
+
+def test_affine_for_photographs_is_refused(tmp_path, capsys, write_folder, say):
+    write_folder(tmp_path / "images")
+    options = ["--dataset", "folder", "--data_dir", tmp_path / "images", "--image_size", 8, *QUICK, "--n_epochs", 1]
+    assert say(*options, "--affine", 0.5, "--out", tmp_path / "run") == 2
+    assert "--affine turns digits, and photographs are cropped and mirrored in its place" in capsys.readouterr().err
+    assert say(*options, "--recipe", "strong", "--out", tmp_path / "run") == 0
+
+
+def test_a_run_keeps_the_device_that_was_asked_for(tmp_path, monkeypatch, say):
+    monkeypatch.setattr("mixer.cli.run.join_processes", lambda device: "cpu:0")  # as torchrun names one of several
+    assert say(*QUICK, "--n_epochs", 1, "--out", tmp_path / "run") == 0
+    about = load_checkpoint(tmp_path / "run" / "checkpoint.safetensors")[1]
+    assert about["options"]["device"] == "auto"
+
+
+def test_only_the_process_that_knows_the_folder_advises_to_resume(tmp_path, monkeypatch, capsys, say):
+    monkeypatch.chdir(tmp_path)
+    diverging = [*QUICK, "--recipe", "seed", "--optimiser", "sgd", "--lr", 1e30]
+    assert say(*diverging) == 2
+    assert "--resume runs/digits --lr" in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    assert say(*diverging) == 2
+    said = capsys.readouterr().err
+    assert "the loss is no longer a number" in said and "resume" not in said
+
+
+def test_several_processes_train_where_they_can(monkeypatch):
+    began = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.distributed, "init_process_group", began.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    with pytest.raises(ValueError, match="several processes cannot train on cuda here; choose cpu"):
+        join_processes("cuda")
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
+    assert join_processes("cuda") == "cuda:1"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    with pytest.raises(ValueError, match="several processes cannot train on mps here; choose cpu"):
+        join_processes("mps")
+    assert join_processes("auto") == "cpu"
+    assert began == ["nccl", "gloo"]
+
+
+@pytest.mark.parametrize("was", [signal.SIG_IGN, signal.default_int_handler])
+def test_the_program_sets_ctrl_c_only_where_it_is_the_program(monkeypatch, was):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--help"])
+    before = signal.signal(signal.SIGINT, was)
+    try:
+        runpy.run_path(ROOT / "train.py", run_name="__mp_main__")  # as a worker that is not forked does
+        assert signal.getsignal(signal.SIGINT) == was
+        with pytest.raises(SystemExit):
+            runpy.run_path(ROOT / "train.py", run_name="__main__")
+        assert (signal.getsignal(signal.SIGINT) == signal.SIG_IGN) == (was == signal.SIG_IGN)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_full_memory_of_a_cpu_is_one_sentence_and_another_error_stays_one(tmp_path, monkeypatch, capsys, say):

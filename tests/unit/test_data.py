@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torchvision import datasets
 
@@ -386,6 +387,21 @@ def test_affine_changes_are_small_differ_by_image_and_follow_their_generator():
     assert 2 < rows.abs().max() < 4  # a tenth of 28 pixels, and what scaling adds
     same = regularisation.augment(image, torch.Generator(), affine=1e-9)
     assert torch.allclose(same, image.float(), atol=1e-3)
+
+
+def test_places_moved_within_an_image_give_what_a_repeated_edge_does():
+    """As MPS samples, whose zeros beyond the edge are then never met."""
+    images, places = 255 * torch.rand(2, 1, 5, 9), 3 * torch.rand(2, 5, 9, 2) - 1.5
+    expected = F.grid_sample(images, places, padding_mode="border", align_corners=False)
+    found = F.grid_sample(images, regularisation.within(places), padding_mode="zeros", align_corners=False)
+    assert torch.allclose(found, expected, atol=1e-3)
+
+
+def test_images_are_normalised_to_float32_by_numbers_of_numpy():
+    images = torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)
+    for scalar in (np.float64(0.5), np.float32(0.5)):
+        found = data.normalise(images, [scalar], [scalar])
+        assert found.dtype == torch.float32 and torch.equal(found, torch.ones(1, 1, 2, 2))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -2,13 +2,22 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from mixer import checkpoint, load_data
 from mixer.data import Split
 from mixer.folder import StreamedSplit
-from mixer.widgets import ConvolutionTwin, FilterExplorer, MixerFlow, TokenMixingExplorer, TrainingLab, ValleyExplorer
+from mixer.widgets import (
+    ConvolutionTwin,
+    CostExplorer,
+    FilterExplorer,
+    MixerFlow,
+    TokenMixingExplorer,
+    TrainingLab,
+    ValleyExplorer,
+)
 
 ABOUT = dict(mean=[0.3], std=[0.25], class_names=["a", "b", "c"])
 
@@ -48,6 +57,17 @@ def test_the_laboratory_refuses_what_its_page_would(name, value):
     lab = TrainingLab(load_data("digits"))
     with pytest.raises(ValueError, match=rf"^{name} is {value}; in a page it is a number from"):
         lab.settings = {name: value}
+
+
+def test_the_laboratory_takes_numbers_of_numpy():
+    lab = TrainingLab(load_data("digits"), n_layers=np.int64(3), patch_size=np.int32(4), lr=np.float32(0.5))
+    assert [type(lab.settings[name]) for name in ("n_layers", "patch_size", "lr")] == [int, int, float]
+
+
+@pytest.mark.parametrize("sizes", [{"n_layers": 4}, {"n_layers": 4, "depth": 3}, {}])
+def test_sizes_of_no_mixer_have_no_costs(sizes):
+    with pytest.raises(ValueError, match=r"^the sizes are .*; a Mixer has n_layers, n_channel, "):
+        CostExplorer({"mine": sizes})
 
 
 @pytest.mark.parametrize(("name", "number"), [("mean", torch.nan), ("mean", -torch.inf), ("std", torch.inf)])

@@ -93,6 +93,16 @@ def test_a_damaged_image_of_a_streamed_folder_is_named(tmp_path, monkeypatch, wr
         list(streamed.test.batches(torch.arange(12), 4))
 
 
+def test_a_picture_too_large_for_memory_is_not_called_damaged(tmp_path, monkeypatch, write_folder):
+    def lack_memory(*_):
+        raise MemoryError
+
+    write_folder(tmp_path)
+    monkeypatch.setattr("mixer.picture.drawn", lack_memory)
+    with pytest.raises(MemoryError):
+        load_data("folder", tmp_path)
+
+
 def test_sixteen_bits_per_pixel_keep_their_greys(tmp_path, write_folder):
     write_folder(tmp_path)
     ramp = np.tile(np.linspace(0, 65535, 8).astype(np.uint16), (8, 1))
@@ -412,15 +422,23 @@ def test_what_is_not_a_promised_format_reaches_no_interpreter(tmp_path, monkeypa
 
 @pytest.mark.slow
 def test_a_streamed_split_works_where_processes_start_anew(tmp_path, write_folder):
-    """As on macOS and Windows, where what a worker needs is pickled."""
+    """As on macOS and Windows, where what a worker needs is pickled; on macOS Ctrl-C may come before it can heed it."""
     write_folder(tmp_path)
     code = """
-import sys, torch
+import multiprocessing, sys, threading, torch
 from mixer import data, folder, load_data
+
+def end_workers():
+    while not (workers := multiprocessing.active_children()):
+        pass
+    for worker in workers:
+        worker.terminate()
+
 if __name__ == "__main__":
     folder.WORKER_START = "spawn"
     whole = load_data("folder", sys.argv[1]).test.images
     data.MEMORY_LIMIT = 100
+    threading.Thread(target=end_workers).start()
     images = torch.cat([images for images, _ in load_data("folder", sys.argv[1]).test.batches(torch.arange(12), 5)])
     print(torch.equal(images, whole))
 """

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mixer import checkpoint
+from mixer.cli.run import Run
 from mixer.cli.state import check_tensors
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +126,21 @@ def test_two_processes_stop_together_when_one_is_told_to(tmp_path, when, step):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.splitlines()) == [f"process {n} stopped after {step} of 18 steps" for n in (0, 1)]
+
+
+def test_fewer_epochs_than_a_run_has_begun_are_refused(tmp_path, capsys, say):
+    """Else the test would be of weights that belong to no epoch."""
+    keep = Run.take_snapshot
+
+    def keep_and_stop(self):
+        keep(self)
+        self.trainer.stop = self.trainer.step == 30  # an epoch has 21 steps
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "take_snapshot", keep_and_stop)
+        assert say(*QUICK, "--n_epochs", 3, "--out", tmp_path / "run") == 130
+    assert say("--resume", tmp_path / "run", "--n_epochs", 1) == 2
+    assert "--n_epochs is 1, but the run has come to epoch 2 already" in capsys.readouterr().err
 
 
 @pytest.mark.slow
