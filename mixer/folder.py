@@ -21,7 +21,9 @@ from mixer.picture import colour, read_image
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 JUNK = ("__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "@eadir", "#recycle", "$recycle.bin")
-ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGTERM") if hasattr(signal, name)]  # not on Windows
+END_SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGHUP", "SIGTERM") if hasattr(signal, name)
+]  # Windows lacks one
 WORKER_START = "fork" if sys.platform == "linux" else None  # what Python 3.14 prefers imports torch anew in each worker
 
 
@@ -118,10 +120,11 @@ def _received(loader: DataLoader) -> Iterator[np.ndarray | OSError]:
     Raises:
         RuntimeError: a worker has ended.
     """
-    numbers = [*ENDING, *([signal.SIGCHLD] if hasattr(signal, "SIGCHLD") else [])]  # Windows has none
-    before = {number: signal.getsignal(number) for number in numbers} if current_thread() is main_thread() else {}
+    ignored = [] if WORKER_START == "fork" else END_SIGNALS
+    changed = ignored + [signal.SIGCHLD] * hasattr(signal, "SIGCHLD")  # Windows has none
+    before = {number: signal.getsignal(number) for number in changed} if current_thread() is main_thread() else {}
     try:
-        for number in ENDING if before and WORKER_START != "fork" else []:
+        for number in before.keys() & set(ignored):
             signal.signal(number, signal.SIG_IGN)
         batches = iter(loader)
     finally:
@@ -137,7 +140,7 @@ def _received(loader: DataLoader) -> Iterator[np.ndarray | OSError]:
 
 def _ignore_signals(worker: int) -> None:
     """Leave what ends a run or its terminal to the process that trains, which still needs its workers."""
-    for number in ENDING:
+    for number in END_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
