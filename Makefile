@@ -6,13 +6,13 @@ export OMP_NUM_THREADS := 1
 
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := $(wildcard mixer/*.py mixer/cli/*.py mixer/weights/* mixer/widgets/*) requirements.txt
+CODE := $(wildcard mixer/*.py mixer/cli/*.py mixer/weights/* mixer/widgets/*.*) requirements.txt
 PAGES := _config.yml _toc.yml $(wildcard _extensions/*.py book/*.ipynb book/*.md book/*.bib book/_static/*)
 
 # A C compiler that pip installs, 410 MB: for the engine and its tests alone.
 ZIG := ziglang==0.17.1
 
-.PHONY: book engine compiler test test-fast environment test-colab test-latest fuzz browser lint linkcheck dist pdf benchmark notebooks weights records lock repository clean
+.PHONY: book engine compiler test test-fast environment test-colab test-latest fuzz browser chromium firefox lint linkcheck dist pdf benchmark notebooks weights records lock repository clean
 
 book: _build/.built
 	@echo "The book is built. Open it in a browser:"
@@ -46,7 +46,7 @@ test-latest:
 	_build/latest/bin/python -m pip install --quiet --editable . timm ipykernel nbval pytest pytest-timeout pytest-xdist
 	_build/latest/bin/python -m pytest -q $(PARALLEL) $(NBVAL) book
 
-fuzz: .venv/.installed browser  # bad input, drawn by chance, for a quarter of an hour
+fuzz: .venv/.installed chromium  # bad input, drawn by chance, for a quarter of an hour
 	$(BIN)/python -m pytest -q --timeout=0 --hypothesis-profile=long tests/unit/test_fuzz.py tests/unit/test_fuzz_runs.py \
 		tests/browser/test_fuzz_figures.py tests/browser/test_lab_damage.py
 
@@ -69,20 +69,20 @@ lint: .venv/.installed
 	$(BIN)/oxlint mixer/widgets book/_static
 	$(BIN)/oxfmt --check mixer/widgets book/_static/*.js
 
-linkcheck: .venv/.installed  # every address in the book, over the network; the report stays apart from the pages
+linkcheck: _build/.code  # every address in the book, over the network; the report stays apart from the pages
 	$(BIN)/jupyter-book build . --builder linkcheck; found=$$?; mv _build/html/output.* _build; exit $$found
 
 dist: book  # two archives in _build: the built book, and its notebooks
 	$(BIN)/python -c "import shutil; shutil.make_archive('_build/mlp-mixer-book-html', 'zip', '_build/html')"
-	git archive --format=zip --output=_build/mlp-mixer-book-notebooks.zip HEAD book
+	$(BIN)/python -c "import shutil; shutil.make_archive('_build/mlp-mixer-book-notebooks', 'zip', '.', 'book')"
 
-pdf: .venv/.installed browser $(CODE) $(PAGES)  # the whole book in one file, in _build
+pdf: _build/.code chromium $(PAGES)  # the whole book in one file, in _build
 	$(BIN)/jupyter-book build . -n -W --keep-going --builder singlehtml
 	cp _build/singlehtml/book/intro.html _build/singlehtml/book.html  # where its links lead from
 	$(BIN)/python -m _extensions.pdf _build/singlehtml/book.html _build/mlp-mixer-book.pdf
 
-benchmark: .venv/.installed browser  # training beside timm and mlp-mixer-pytorch on all cores; the figures in the page: running, redrawn, in training
-	env --unset=OMP_NUM_THREADS $(BIN)/python benchmarks/speed.py
+benchmark: .venv/.installed chromium  # training beside timm and mlp-mixer-pytorch on all cores; the figures in the page: running, redrawn, in training
+	env -u OMP_NUM_THREADS $(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/flow.py
 	$(BIN)/python benchmarks/redraw.py
 	$(BIN)/python benchmarks/lab.py
@@ -101,6 +101,7 @@ records: .venv/.installed  # the stored runs of chapters 6, 8, 12 and 13 and of 
 	$(BIN)/python benchmarks/shuffles.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/full.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/ingredients.py $(DATA)/cifar10-jpeg
+	$(BIN)/python benchmarks/regularisers.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/mixings.py $(DATA)/cifar10-jpeg
 	$(BIN)/python benchmarks/amounts.py $(DATA)
 	$(BIN)/python benchmarks/ladder.py $(DATA)
@@ -109,11 +110,13 @@ records: .venv/.installed  # the stored runs of chapters 6, 8, 12 and 13 and of 
 	$(BIN)/python benchmarks/decay.py $(DATA)
 	$(BIN)/python benchmarks/views.py $(DATA)  # from the runs of make weights
 
-# The tests need two browsers: a Chromium, the system's or else Playwright's own, and a Firefox.
+# The tests need two browsers: a Chromium, the system's or else Playwright's own, and a Firefox, which apt has on Debian.
 APT = $(if $(shell id -u | grep -x 0),,sudo -n) apt-get -qq
-browser: .venv/.installed
+browser: chromium firefox
+chromium: .venv/.installed
 	@$(BIN)/python -m _extensions.chromium || ($(APT) update && $(APT) install -y chromium && $(BIN)/python -m _extensions.chromium) \
 		|| $(BIN)/playwright install --with-deps chromium
+firefox: .venv/.installed
 	@$(BIN)/python -m _extensions.firefox || ($(APT) update && $(APT) install -y firefox-esr) || $(BIN)/python -m _extensions.firefox
 
 # constraints.txt names every package, in the newest version that fits requirements.txt on every Python and every system.
@@ -129,9 +132,11 @@ lock:
 
 # The address of the repository stands in _config.yml; what repeats it follows.
 OLD_URL := $(shell sed -n 's/^  url: //p' _config.yml)
+colab = $(1:https://github.com/%=https://colab.research.google.com/github/%)
 repository:  # make repository URL=https://github.com/you/your-fork
 	$(if $(filter https://%,$(URL)),,$(error name the new address: make repository URL=https://github.com/you/your-fork))
-	sed -i.old 's|$(OLD_URL)|$(URL:/=)|g' _config.yml README.md CITATION.cff book/*.ipynb
+	sed -i.old 's|$(OLD_URL)|$(URL:/=)|g; s|$(call colab,$(OLD_URL))|$(call colab,$(URL:/=))|g' \
+		_config.yml README.md CITATION.cff pyproject.toml book/*.ipynb
 	rm -f *.old book/*.old
 
 clean:

@@ -42,16 +42,23 @@ def load(name: str, folder: Path) -> DataSet:
 def fill(path: Path, head: dict, jobs: Iterable[dict], run: Callable[..., dict]) -> None:
     """Make the runs that a record lacks, and write it after each, so that it goes on where it was stopped.
 
-    A job is what names a run and what `run` takes as keywords; the run's entry holds the job and what `run` returns.
+    A job is what names a run and what `run` takes as keywords; the run's entry holds the job and what `run` returns,
+    and the torch and the hardware of this process where the head, which stays that of the first run, names others.
     """
+    head = json.loads(json.dumps(head))  # tuples become lists, as in the file
 
-    def known() -> list[dict]:
-        return json.loads(path.read_text())["runs"] if path.exists() else []
+    def known() -> dict:
+        return json.loads(path.read_text()) if path.exists() else {**head, "runs": []}
 
+    other = {name: value for name, value in head.items() if value != known().get(name)}
+    here = {name: other.pop(name) for name in ("torch", "hardware") if name in other}
     for job in jobs:
-        if any(job.items() <= done.items() for done in known()):
+        if any(job.items() <= done.items() for done in known()["runs"]):
             continue
-        made = {**job, **run(**job)}
-        runs = [*known(), made]  # another process may have added some
-        write_whole(path, (json.dumps({**head, "runs": runs}, indent=1) + "\n").encode())
+        if other and path.exists():
+            sys.exit(f"{path} was made with another {' and '.join(other)}; move it away to make all its runs anew")
+        made = {**job, **run(**job), **here}
+        record = known()  # another process may have added some
+        record["runs"].append(made)
+        write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
         print(made, flush=True)

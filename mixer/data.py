@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixer.config import check_float32
 from mixer.downloads import fetch
 from mixer.folder import StreamedSplit, open_folder
 from mixer.model import ImageToPatches
@@ -111,6 +112,28 @@ class DataSet:
     def normalise(self, images: Tensor) -> Tensor:
         """What a model takes: [B, C_in, H, W] uint8 → float32, with mean 0 and standard deviation 1 per channel."""
         return normalise(images, self.mean, self.std, self.pixel_order)
+
+
+def check_split(split: Split, data: DataSet, model: torch.nn.Module) -> None:
+    """Raise ValueError unless a model can learn from a split of a data set, or be tested on it."""
+    labels, images = split.labels, getattr(split, "images", None)  # a streamed split reads its images as they must be
+    shape = tuple(getattr(model, "image_shape", data.image_shape))
+    found = data.image_shape if images is None else images.shape[1:]
+    if tuple(found) != shape or (images is not None and images.dtype != torch.uint8):
+        kind = "uint8" if images is None else str(images.dtype).removeprefix("torch.")
+        raise ValueError(f"the images are {kind} [N, *{list(found)}]; here they must be uint8 [N, *{list(shape)}]")
+    n_images = len(split) if images is None else len(images)
+    if not 1 <= n_images == len(labels):
+        raise ValueError(
+            f"a split has {n_images} images and {len(labels)} labels; it needs one label for each, and one image"
+        )
+    n_class = min(len(data.class_names), getattr(model, "config", {}).get("n_output", len(data.class_names)))
+    if labels.dtype != torch.int64 or (
+        labels.device.type != "meta" and not 0 <= labels.min() <= labels.max() < n_class
+    ):
+        span = f"{labels.dtype} from {labels.min().item()} to {labels.max().item()}"
+        raise ValueError(f"the labels of a split are {span}; they must be torch.int64 from 0 to {n_class - 1}")
+    check_float32(model)
 
 
 def normalise(images: Tensor, mean: list[float], std: list[float], order: Tensor | None = None) -> Tensor:

@@ -153,7 +153,8 @@ class ChannelMixingMLP(MixingMLP):
         return self.fc2(hidden)
 
 
-TOKEN_MIXINGS = {"mlp": TokenMixingMLP}  # by name; `mixer.mixing` adds others to it
+#: The blocks that mix tokens, by name; `mixer.mixing` adds others to it.
+TOKEN_MIXINGS = {"mlp": TokenMixingMLP}
 
 
 class MixerLayer(nn.Module):

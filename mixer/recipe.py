@@ -58,6 +58,7 @@ RANGES = (
     ("padding", lambda x: isinstance(x, Integral) and x >= 0, "a whole number of pixels of at least 0"),
 )
 STRONG = dict(weight_decay=0.2, warm_up=0.1, label_smoothing=0.1, clip=1.0, padding=4, flip=True, affine=0.75)
+#: The recipes by name: "seed" is Adam at one rate; "strong" has a schedule, decay, random changes and Muon.
 RECIPES = {"seed": Recipe(), "strong": Recipe(lr=3e-3, ema=0.998, muon_lr=0.02, **STRONG)}
 
 

@@ -50,7 +50,12 @@ def augment(
         flip: whether to mirror half of the images.
         affine: 1 turns by up to 15°, scales by up to 15 %, shears by up to 0.2 and shifts by up to a tenth of the
             image; other numbers do so in proportion, and 0 not at all.
+
+    Raises:
+        ValueError: the padding is negative.
     """
+    if padding < 0:
+        raise ValueError(f"padding is {padding}; it must be a number of pixels of at least 0")
     B, C, H, W = images.shape
     device = images.device
     down, right = torch.randint(0, 2 * padding + 1, (2, B, 1), generator=generator).to(device) - padding

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixer.config import check_float32, check_positive
-from mixer.data import DataSet, Split
+from mixer.data import DataSet, Split, check_split
 from mixer.devices import autocast, choose_device, choose_precision, rank_and_count
 from mixer.recipe import Recipe, choose_recipe, lr_factor, make_optimisers
 from mixer.regularisation import change_images, default_generator_seeded, seeded, stochastic_depth
@@ -28,28 +28,6 @@ def move_mean(mean: nn.Module, model: nn.Module, decay: float) -> None:
         own.lerp_(weight, 1 - decay)
     for own, buffer in zip(mean.buffers(), model.buffers(), strict=True):
         own.copy_(buffer)
-
-
-def check_split(split: Split, data: DataSet, model: nn.Module) -> None:
-    """Raise ValueError unless a model can learn from a split of a data set, or be tested on it."""
-    labels, images = split.labels, getattr(split, "images", None)  # a streamed split reads its images as they must be
-    shape = tuple(getattr(model, "image_shape", data.image_shape))
-    found = data.image_shape if images is None else images.shape[1:]
-    if tuple(found) != shape or (images is not None and images.dtype != torch.uint8):
-        kind = "uint8" if images is None else str(images.dtype).removeprefix("torch.")
-        raise ValueError(f"the images are {kind} [N, *{list(found)}]; here they must be uint8 [N, *{list(shape)}]")
-    n_images = len(split) if images is None else len(images)
-    if not 1 <= n_images == len(labels):
-        raise ValueError(
-            f"a split has {n_images} images and {len(labels)} labels; it needs one label for each, and one image"
-        )
-    n_class = min(len(data.class_names), getattr(model, "config", {}).get("n_output", len(data.class_names)))
-    if labels.dtype != torch.int64 or (
-        labels.device.type != "meta" and not 0 <= labels.min() <= labels.max() < n_class
-    ):
-        span = f"{labels.dtype} from {labels.min().item()} to {labels.max().item()}"
-        raise ValueError(f"the labels of a split are {span}; they must be torch.int64 from 0 to {n_class - 1}")
-    check_float32(model)
 
 
 class Trainer:
@@ -71,6 +49,12 @@ class Trainer:
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
         compile: whether torch.compile translates the model for the training steps.
+
+    Raises:
+        ValueError: the device or the precision is not known or not there, no weight can learn, a weight is not float32,
+            or the images and labels are not those that the model takes.
+        TypeError: the seed is no integer.
+        FloatingPointError: while it trains, the loss is no longer a number.
     """
 
     def __init__(
@@ -249,6 +233,9 @@ def predict(
         batch_size: images at once; by default 1000, on a CPU 250. With 1000 a layer needs so much memory that a CPU's
             system fetches and clears it anew for each batch, which can take as long as the answers.
         dtype: of the matrix products, under autocast.
+
+    Raises:
+        ValueError: a weight is not float32, or the batch size is not a whole number of at least 1.
     """
     check_float32(model)
     device = next(model.parameters()).device
@@ -269,7 +256,11 @@ def predict(
 
 
 def evaluate(model: nn.Module, data: DataSet, split: Split, dtype: torch.dtype = torch.float32) -> dict[str, float]:
-    """The mean cross-entropy (natural logarithm) and the accuracy (from 0 to 1) of a model on a split of a data set."""
+    """The mean cross-entropy (natural logarithm) and the accuracy (from 0 to 1) of a model on a split of a data set.
+
+    Raises:
+        ValueError: the images and labels are not those that the model takes, or a weight is not float32.
+    """
     check_split(split, data, model)
     logits = predict(model, data, split, dtype=dtype)
     labels = split.labels.to(logits.device)

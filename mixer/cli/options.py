@@ -134,14 +134,19 @@ def default_of(one: "field") -> str:
     """The default of an option, for its help."""
     by_data_set = {dataset: values[one.name] for dataset, values in BY_DATA_SET.items() if one.name in values}
     found = ", ".join(f"{dataset} {value}" for dataset, value in by_data_set.items())
+    by_recipe = {name: getattr(recipe, one.name, None) for name, recipe in RECIPES.items()}
+    said_by_recipe = "by recipe: " + ", ".join(
+        f"{name} {'none' if value is None else value}" for name, value in by_recipe.items()
+    )
+    if one.metadata["shown"] == "by recipe":
+        return said_by_recipe
     if one.metadata["shown"] or not found:
         return one.metadata["shown"] or ("no" if one.metadata["kind"] is bool else str(one.default))
     if len(by_data_set) == len(BY_DATA_SET):
         return found
-    by_recipe = {name: getattr(recipe, one.name) for name, recipe in RECIPES.items()}
     if len(set(by_recipe.values())) == 1:
         return f"{found}, otherwise {by_recipe['seed']}"
-    return f"{found}, otherwise by recipe: " + ", ".join(f"{name} {value}" for name, value in by_recipe.items())
+    return f"{found}, otherwise {said_by_recipe}"
 
 
 class OneSentenceParser(argparse.ArgumentParser):

@@ -38,12 +38,14 @@ def test_a_fork_rewrites_its_address_everywhere(tmp_path):
     before = [name for name, text in texts() if URL in text]
     assert len(before) > 10
     new = "https://github.com/somebody/a-fork"
+    colab, new_colab = (url.replace("github.com", "colab.research.google.com/github") for url in (URL, new))
     subprocess.run(["make", "repository", f"URL={new}/"], cwd=tmp_path, check=True, capture_output=True)
+    assert [name for name, _ in texts() if colab in (tmp_path / name).read_text(encoding="utf-8")] == []
     assert [name for name, _ in texts() if URL in (tmp_path / name).read_text(encoding="utf-8")] == []
     for name in before:
         assert (tmp_path / name).read_text(encoding="utf-8") == (ROOT / name).read_text(encoding="utf-8").replace(
             URL, new
-        )
+        ).replace(colab, new_colab)
     assert not list(tmp_path.rglob("*.old"))
 
 
@@ -58,7 +60,9 @@ def test_a_fork_must_name_its_address(tmp_path):
 def test_the_readme_lists_every_chapter():
     parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
     chapters = next(part["chapters"] for part in parts if part["caption"] == "Chapters")
-    listed = re.findall(r"^\d+\. \[.+\]\((.+)\.ipynb\)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    colab = re.escape(URL.replace("github.com", "colab.research.google.com/github"))
+    line = rf"^\d+\. \[.+\]\((.+)\.ipynb\), \[in Colab\]\({colab}/blob/main/\1\.ipynb\)$"
+    listed = re.findall(line, (ROOT / "README.md").read_text(), flags=re.MULTILINE)
     assert listed == [chapter["file"] for chapter in chapters]
 
 

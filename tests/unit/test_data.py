@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.server
+import json
 import os
 import pickle
 import runpy
@@ -402,6 +403,26 @@ def test_images_are_normalised_to_float32_by_numbers_of_numpy():
     for scalar in (np.float64(0.5), np.float32(0.5)):
         found = data.normalise(images, [scalar], [scalar])
         assert found.dtype == torch.float32 and torch.equal(found, torch.ones(1, 1, 2, 2))
+
+
+def test_a_record_that_goes_on_elsewhere_says_so(tmp_path):
+    path, fill = tmp_path / "record.json", runpy.run_path(str(ROOT / "benchmarks" / "record.py"))["fill"]
+
+    def go_on(torch, n_epochs, n_seeds):
+        head = dict(torch=torch, n_epochs=n_epochs, sizes=(1, 2))
+        fill(path, head, [dict(seed=seed) for seed in range(n_seeds)], lambda seed: dict(found=10 * seed))
+        return json.loads(path.read_text())
+
+    go_on("2.13", 3, 1)
+    expected = [dict(seed=0, found=0), dict(seed=1, found=10, torch="2.14")]
+    assert go_on("2.14", 3, 2) == dict(torch="2.13", n_epochs=3, sizes=[1, 2], runs=expected)
+    with pytest.raises(SystemExit, match=r"record\.json was made with another n_epochs; move it away"):
+        go_on("2.13", 9, 3)
+
+
+def test_a_negative_padding_is_refused():
+    with pytest.raises(ValueError, match=r"^padding is -1; it must be"):
+        regularisation.augment(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.Generator(), padding=-1)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
