@@ -2,7 +2,7 @@
 
 import { describe, drawImage, picture, pointerOn } from "./canvas.js";
 import { bytes } from "./numerics.js";
-import { button, clamp, h, panel, place, put, row, title } from "./page.js";
+import { button, clamp, h, panel, place, put, row, stepOf, title } from "./page.js";
 
 const KEYS = "Drawing board. Arrow keys move the cursor. Space or Enter puts the pen down, and lifts it again.";
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -41,7 +41,9 @@ function drawByPointer(board, size, { begin, read, show }) {
     for (const step of steps.length ? steps : [event]) image = paint(image, size, last, (last = point(step)));
     show(image);
   });
-  board.addEventListener("lostpointercapture", () => (last = undefined));
+  board.addEventListener("lostpointercapture", ({ target }) => {
+    if (target === board) last = undefined; // and not that of another finger, which the canvas had
+  });
 }
 
 /** Drawing with the keys: the arrows move a cursor, Space or Enter puts the pen down and lifts it. */
@@ -56,7 +58,7 @@ function drawByKeys(board, size, { begin, read, show }) {
     cursor.classList.toggle("mx-down", down);
   };
   board.addEventListener("keydown", (event) => {
-    const step = STEPS[event.key];
+    const step = stepOf(event, STEPS);
     if (!step && event.key !== " " && event.key !== "Enter") return;
     event.preventDefault();
     const next = step ? [clamp(0, at[0] + step[0], W - 1), clamp(0, at[1] + step[1], H - 1)] : at;
@@ -81,11 +83,13 @@ function makeStrokes(model, start) {
     model.set("example", example);
     put(model, "image", image);
   };
+  const remember = () => before.push(now());
   return {
+    remember,
     read: () => bytes(model.get("image")),
     show: (image) => show(new DataView(image.buffer)),
     begin() {
-      before.push(now());
+      remember();
       const image = start();
       if (image) show(new DataView(image.buffer));
     },
@@ -101,7 +105,7 @@ function makeStrokes(model, start) {
  * The board with its grid of patches, and buttons that clear it and take the last stroke back.
  *
  * `start` may give the image on which a stroke begins, where that is not what the board shows. Returns { el, draw }, as
- * all parts do, and the `surface` that is drawn on.
+ * all parts do, the `surface` that is drawn on, and `remember`, to be called before something else changes the image.
  */
 export function makeBoard(model, mixer, words = "Draw here", start = () => null) {
   const { C = 1, H, W, rows, columns } = mixer;
@@ -122,5 +126,5 @@ export function makeBoard(model, mixer, words = "Draw here", start = () => null)
     undo.setAttribute("aria-disabled", !strokes.canUndo()); // and not disabled, which would lose the focus
     describe(canvas, `The board, ${rows} by ${columns} patches. On it is ${what}.`);
   };
-  return { el: panel("mx-draw", title(words), surface, row(clear, undo)), draw, surface };
+  return { el: panel("mx-draw", title(words), surface, row(clear, undo)), draw, surface, remember: strokes.remember };
 }

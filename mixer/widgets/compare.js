@@ -15,11 +15,12 @@ const accuracyOf = (run) => run.history.at(-1).validation_accuracy;
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 
 /** Settings but the seed, and whatever else makes runs differ, as [name, words] pairs. */
-function traitsOf({ settings, history, start }) {
+function traitsOf({ settings, history, start, images }) {
   const pairs = Object.entries(settings).filter(([name]) => name !== "seed");
   const done = history.length === settings.n_epochs ? [] : [["stopped", `stopped after epoch ${history.length}`]];
   const from = start ? [["start", `from a ${start}`]] : [];
-  return [...pairs.map(([name, value]) => [name, settingInWords(name, value)]), ...done, ...from];
+  const own = images ? [["images", `own images, set ${images}`]] : [];
+  return [...pairs.map(([name, value]) => [name, settingInWords(name, value)]), ...done, ...from, ...own];
 }
 
 const groupKey = (run) => JSON.stringify(traitsOf(run).sort());
@@ -67,7 +68,8 @@ export function readRuns(model) {
   const names = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"];
   const isRecord = (record, i) => record?.epoch === i + 1 && names.every((name) => isAmount(record[name]));
   const areRecords = (history) => Array.isArray(history) && history.length && history.every(isRecord);
-  const isRun = (run) => run?.settings && areRecords(run.history) && isAmount(run.test_accuracy ?? 0);
+  const isRun = (run) =>
+    run?.settings && areRecords(run.history) && isAmount(run.test_accuracy ?? 0) && isAmount(run.images ?? 0);
   if (!Array.isArray(runs) || !runs.every(isRun)) throw new Error("its kept runs are damaged or incomplete");
   return runs;
 }
@@ -99,7 +101,7 @@ function linesOf(group, i, groups, [low, high], drop) {
 /** The ends of the axis: whole twentieths around all accuracies. */
 function axisOf(runs) {
   const values = runs.map(accuracyOf);
-  const low = Math.floor(20 * Math.min(...values)) / 20;
+  const low = Math.min(0.95, Math.floor(20 * Math.min(...values)) / 20);
   return [low, Math.max(low + 0.05, Math.ceil(20 * Math.max(...values)) / 20)];
 }
 
@@ -143,7 +145,8 @@ export function makeCompare(model, runner) {
   function keep() {
     const { history, settings, result, isOpened, config, now } = runner;
     if (!history.length) return say(wrong, NOTHING);
-    const run = { settings, history, ...result, ...(isOpened && { start: "checkpoint" }) };
+    const { set: images } = model.get("own");
+    const run = { settings, history, ...result, ...(isOpened && { start: "checkpoint" }), ...(images && { images }) };
     maps.set(runKey(run), allMapsOf(config, now.params));
     const others = model.get("runs").filter((other) => runKey(other) !== runKey(run));
     put(model, "runs", [...others, run]);

@@ -115,6 +115,10 @@ function startCutting() {
   const text = [`const BITS = ${BITS};`, ...parts, "onmessage = ({ data }) => cutFile(data);"].join("\n");
   try {
     const worker = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+    worker.onerror = () => {
+      sendToCut = cutFile; // a page may forbid workers
+      openCuts.forEach((ask) => ask());
+    };
     return (job) => worker.postMessage(job, [job.port]);
   } catch {
     return cutFile;
@@ -122,14 +126,22 @@ function startCutting() {
 }
 
 let sendToCut = null;
+const openCuts = new Set(); // what asks for the files that are being cut
 
 /** The images of a picture's file, as `cutAll` gives them; an error says what is wrong with the file. */
 export function readPicture(file, sizes) {
   sendToCut ??= startCutting();
-  const { port1, port2 } = new MessageChannel();
   return new Promise((resolve, reject) => {
-    port1.onmessage = ({ data }) =>
-      data.images ? resolve(data.images) : reject(new Error(`${file.name} cannot be used: ${data.wrong}`));
-    sendToCut({ file, sizes, port: port2 });
+    const ask = () => {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = ({ data }) => {
+        openCuts.delete(ask);
+        if (data.images) resolve(data.images);
+        else reject(new Error(`${file.name} cannot be used: ${data.wrong}`));
+      };
+      sendToCut({ file, sizes, port: port2 });
+    };
+    openCuts.add(ask);
+    ask();
   });
 }

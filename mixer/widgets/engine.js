@@ -153,8 +153,7 @@ class TrainingRun {
   }
 
   hear(message) {
-    if (message.kind === "pause") this.left = 0;
-    if (message.kind === "start") this.left = 0;
+    if (message.kind !== "run") this.left = 0;
     if (message.kind !== "pause") this.ready = this.ready.then(() => this.guard(() => this[message.kind](message)));
   }
 
@@ -168,6 +167,7 @@ class TrainingRun {
   }
 
   async start(job) {
+    this.hasStarted = false; // and stays so if anything below is not to be had: then nothing can run
     this.engine ??= await Engine.start(job.engine);
     this.job = { ...job, perEpoch: Math.ceil(job.recipe.n_train / job.recipe.batch_size) };
     this.seconds = this.epochStart = 0;
@@ -180,6 +180,7 @@ class TrainingRun {
     while (performance.now() < end && this.engine.calls.train_step());
     this.rehearsal = 0;
     this.begin();
+    this.hasStarted = true;
   }
 
   /** The weights of the beginning, and no step taken. */
@@ -189,6 +190,7 @@ class TrainingRun {
   }
 
   run({ steps }) {
+    if (!this.hasStarted) return;
     const isIdle = this.left <= 0;
     this.left = Math.min(steps, this.job.perEpoch * this.job.recipe.n_epochs - this.engine.calls.steps());
     if (isIdle) this.again.postMessage(0);
@@ -196,8 +198,7 @@ class TrainingRun {
 
   /** Send a message with the weights as they are now. */
   send(kind, about = {}) {
-    const { calls, params } = this.engine;
-    const { id, perEpoch, recipe } = this.job;
+    const [{ calls, params }, { id, perEpoch, recipe }] = [this.engine, this.job];
     const seen = calls.steps() % perEpoch;
     const loss = calls.loss() / (seen ? seen * recipe.batch_size : recipe.n_train);
     const message = { kind, id, step: calls.steps(), loss, params: params.slice(), ...about };
@@ -234,8 +235,7 @@ class TrainingRun {
 
   /** Send what the epoch came to; false, and nothing is sent, if the validation loss is not a number. */
   endEpoch() {
-    const { calls } = this.engine;
-    const { perEpoch, recipe } = this.job;
+    const [{ calls }, { perEpoch, recipe }] = [this.engine, this.job];
     const { loss, accuracy, shares } = this.evaluate(1);
     if (!Number.isFinite(loss)) return false;
     const seconds = this.seconds - this.epochStart;

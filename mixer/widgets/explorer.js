@@ -4,7 +4,22 @@ import { makeDrawing } from "./drawing.js";
 import { around, mapsAt, norm, dot, ORDERS, readLibrary } from "./library.js";
 import { describe, drawImage, drawMap, drawRamp, picture } from "./canvas.js";
 import { highest, isIndex, largest, rowOf } from "./numerics.js";
-import { choice, decimal, h, isDark, live, note, panel, put, row, say, slider, statusLine, title } from "./page.js";
+import {
+  choice,
+  clamp,
+  decimal,
+  h,
+  isDark,
+  live,
+  note,
+  panel,
+  put,
+  row,
+  say,
+  slider,
+  statusLine,
+  title,
+} from "./page.js";
 import { makeSheet } from "./sheet.js";
 import { meanFrequency, spectrum, strongest } from "./spectrum.js";
 import { makeTime } from "./timebar.js";
@@ -43,10 +58,11 @@ function choiceOf({ nLayers, nUnits, models, stored }, { label, step, layer, uni
   if (!isIndex(layer, nLayers) || !isIndex(unit, nUnits)) throw new Error("it holds no unit of this number");
   if (!Object.hasOwn(ORDERS, order)) throw new Error("it holds no order of this name");
   const { steps } = models[m];
-  if (!isIndex(step, steps.at(-1) + 1)) throw new Error("it holds no training step of this number");
+  const last = Math.max(...models.map((one) => one.steps.at(-1))); // a kernel sets the label before the step
+  if (!isIndex(step, last + 1)) throw new Error("it holds no training step of this number");
   const names = Object.keys(ORDERS);
   const units = [...rowOf(stored[`${m}.orders`], layer * names.length + names.indexOf(order), nUnits)];
-  return { m, label, layer, unit, order, steps, step: Math.max(step, steps[0]), units };
+  return { m, label, layer, unit, order, steps, step: clamp(steps[0], step, steps.at(-1)), units };
 }
 
 /** All that is stored of the layer and the unit that are chosen, at the step that is shown. */

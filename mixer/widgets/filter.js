@@ -16,6 +16,7 @@ import {
   say,
   slider,
   statusLine,
+  stepOf,
   tick,
   title,
 } from "./page.js";
@@ -109,7 +110,7 @@ function makeImage(model, { shape, H, W, P, image }, move) {
   const at = (share, side) => (model.get("stride") === 1 ? Math.round(share * side - P / 2) : Math.floor(share * side));
   const choose = (x, y) => move(at(y, H), at(x, W));
   const keys = (event) => {
-    const step = STEPS[event.key];
+    const step = stepOf(event, STEPS);
     if (!step) return;
     event.preventDefault();
     const [down, across] = step.map((n) => n * model.get("stride"));

@@ -130,9 +130,10 @@ function makeAnswer({ names }) {
 }
 
 /** The stored images to choose from: radio buttons, each with a picture. */
-function makeGallery(model, { H, W, nExamples, example, caption }) {
+function makeGallery(model, { H, W, nExamples, example, caption }, board) {
   const name = newId();
   const choose = (i) => {
+    board.remember();
     model.set("example", i);
     put(model, "image", new DataView(example(i).buffer));
   };
@@ -270,7 +271,7 @@ async function build(model, box, later) {
   const look = new Look(model, mixer, later);
   const empty = () => opening.isFirst() && new Uint8Array(mixer.H * mixer.W);
   const board = makeBoard(model, mixer, "Draw here", empty);
-  const [bars, last, gallery] = [makeAnswer(mixer), makeLast(look, mixer), makeGallery(model, mixer)];
+  const [bars, last, gallery] = [makeAnswer(mixer), makeLast(look, mixer), makeGallery(model, mixer, board)];
   const [switches, reading] = [makeSwitches(model, mixer), makeReading(look)];
   const inside = makeInside(model, look, mixer);
   const facts = makeFacts(mixer, inside.el);

@@ -88,12 +88,12 @@ function makeRuns(model, lab, tell, later) {
     runner.go();
   };
   const runner = new Runner(model, lab, later, (isFinished) => {
-    const { left, first } = isFinished && runner.id === series?.id ? series : {};
+    const { left, first } = runner.id === series?.id ? series : {};
     series = undefined;
     if (!left) return;
-    compare.keep();
+    if (isFinished) compare.keep();
     if (!areSame(model.get("settings"), runner.settings)) return;
-    if (left === 1) return put(model, "settings", first); // so that the next series has the same seeds
+    if (left === 1 || !isFinished) return put(model, "settings", first); // so that the next series has the same seeds
     addSeed(model);
     begin(left - 1, first);
   });

@@ -47,8 +47,9 @@ class TrainingLab(LiveFigure):
 
     Traits: `settings`, by the names of `MixerConfig` and `Recipe`, and n_train and shuffle; `running`, whether it
     trains; `step`, the steps taken; `history`, one record per epoch, as `Trainer` gives them; `runs`, the runs that
-    were kept, each with its settings and history, and at its end test_loss and test_accuracy; their maps of token
-    mixing stay in the page. `own`, empty, or the shape, the class names and so on of the reader's own images, while the
+    were kept, each with its settings and history, and at its end test_loss and test_accuracy, and of the reader's own
+    images their number among the sets that were trained on; their maps of token mixing stay in the page. `weights`, the
+    parameters as float32, sent at a pause and at the end, and `trained`, the settings of their run. `own`, empty, or the shape, the class names and so on of the reader's own images, while the
     page trains on these; the images themselves stay in the page.
 
     Settings can also come by an address that ends in `#lab=` and their JSON, or by a link in the page to one. Of
@@ -81,6 +82,7 @@ class TrainingLab(LiveFigure):
     history = traitlets.List(traitlets.Dict()).tag(sync=True)
     runs = traitlets.List(traitlets.Dict()).tag(sync=True)
     weights = traitlets.Bytes(b"").tag(sync=True)
+    trained = traitlets.Dict().tag(sync=True)  # the settings of the run that they are of
     own = traitlets.Dict().tag(sync=True)
 
     def __init__(self, data: DataSet, **settings):
@@ -141,12 +143,12 @@ class TrainingLab(LiveFigure):
         )
 
     def model(self) -> MLPMixer:
-        """The model as it was when the page sent its weights last: after an epoch, at a pause, or at the end.
+        """The model of the run whose weights the page sent last, as it was then: at a pause, or at the end.
 
         Raises:
             ValueError: nothing has been trained yet.
         """
-        config = self._config(self.settings)
+        config = self._config(self.trained or self.settings)
         if len(self.weights) != 4 * config.n_parameters:
             raise ValueError("there is no trained model of these settings yet; press Train, or set running to True")
         model, at = MLPMixer(**config.as_dict()), 0
@@ -161,7 +163,7 @@ class TrainingLab(LiveFigure):
         facts = self._seen()
         names = ("data_set", "mean", "std", "class_names", "background")
         about = {name: facts[name] for name in names if name in facts}
-        checkpoint.save(path, self.model(), about | {"shuffle": self.settings["shuffle"]})
+        checkpoint.save(path, self.model(), about | {"shuffle": (self.trained or self.settings)["shuffle"]})
 
     def still(self) -> tuple[np.ndarray, str]:
         _, H, W = self.shape

@@ -126,6 +126,7 @@ function makeDrawing(own) {
     if (!state.image.some(Boolean)) return say(wrong, "The board is empty: draw something first.");
     if (own.nImages() >= MOST_IMAGES) return say(wrong, `There is room for ${MOST_IMAGES} images in all.`);
     one.add(images(own.sizes), "drawing");
+    board.remember();
     state.image = new Uint8Array(own.size ** 2);
     draw();
   };
@@ -137,7 +138,7 @@ function makeDrawing(own) {
 function makeCuts(own, drawing) {
   const recut = (name) => (value) => {
     own[name] = Number(value);
-    drawing.resize();
+    if (name === "size") drawing.resize();
     for (const { examples } of own.classes) examples.forEach((example) => example.paint());
     own.changed();
   };
@@ -203,14 +204,17 @@ function countsInWords(own) {
 /** Begin to train on the reader's images. The kernel hears of their shape and names, and nothing of the images. */
 function use(own, model) {
   const data = dataOf(own.lab, own.classes, own.C, own.size);
+  if (own.version !== own.lastVersion) own.nSets += 1; // runs of other images are no runs of another seed
+  own.lastVersion = own.version;
   own.used = { id: newId(), version: own.version, data };
   const { shape, names, mean, std, dataName, background } = data;
   const { before } = model.get("own");
   const facts = { shape, class_names: names, mean, std, data_set: dataName, background, n_train: data.counts[0] };
   const kept = before ?? { settings: model.get("settings"), runs: model.get("runs") };
   if (!before) model.set("runs", []);
-  model.set("own", { id: own.used.id, ...facts, before: kept });
+  model.set("own", { id: own.used.id, set: own.nSets, ...facts, before: kept });
   model.set("weights", EMPTY);
+  model.set("trained", {});
   put(model, "settings", settingsFor(data, model.get("settings"), !before));
 }
 
@@ -222,6 +226,7 @@ function leave(own, model) {
   model.set("own", {});
   model.set("runs", before.runs);
   model.set("weights", EMPTY);
+  model.set("trained", {});
   put(model, "settings", before.settings);
 }
 
@@ -232,7 +237,7 @@ function leave(own, model) {
 export function makeOwn(model, lab, chosen) {
   const [, H, W] = lab.shape;
   const sizes = [...new Set(H === W ? [...OWN_SIZES, H] : OWN_SIZES)].toSorted((a, b) => a - b);
-  const own = { lab, sizes, C: lab.shape[0], size: H === W ? H : 16, classes: [], nMade: 0, version: 0 };
+  const own = { lab, sizes, C: lab.shape[0], size: H === W ? H : 16, classes: [], nMade: 0, version: 0, nSets: 0 };
   own.nImages = () => own.classes.reduce((sum, { examples }) => sum + examples.length, 0);
   const words = h("output");
   const train = button("Train on these", () => {

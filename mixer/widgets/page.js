@@ -88,6 +88,11 @@ export function choice(label, options, { change }) {
   return { el: control(h("label", { for: id }, label), select), set: (value) => (select.value = value), offer };
 }
 
+/** What a table gives for the key of an event; nothing with Alt, Ctrl or ⌘, by which the browser has keys of its own. */
+export function stepOf({ key, altKey, ctrlKey, metaKey }, steps) {
+  return altKey || ctrlKey || metaKey ? undefined : steps[key];
+}
+
 /** A box to tick. Returns { el, set, input }. */
 export function tick(label, { change }) {
   const id = newId();

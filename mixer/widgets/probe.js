@@ -14,10 +14,14 @@ export class Probe {
     start().catch(() => {}); // the run names what is wrong with the engine
   }
 
-  /** The probabilities of an image [C, H, W] of bytes; undefined while the engine starts, or without weights. */
+  /** The probabilities of an image [C, H, W] of bytes; undefined while the engine starts, without weights, or without room. */
   read(image, { config, params, order }) {
     if (!this.engine || !params) return undefined;
-    this.engine.hold(config, [params], this.lab, order);
+    try {
+      this.engine.hold(config, [params], this.lab, order);
+    } catch {
+      return undefined; // the run has a memory of its own, and goes on
+    }
     return this.engine.read(image);
   }
 }

@@ -12,6 +12,7 @@ const ASK = "Draw, and it is read";
 function takePictures(board, own, [C, , W]) {
   const change = async ([file]) => {
     const images = await readPicture(file, [W]);
+    board.remember();
     put(own, "image", new DataView(images[C][W].buffer));
     return "";
   };

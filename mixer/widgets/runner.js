@@ -90,7 +90,10 @@ export class Runner {
     const isWanted = this.isPausing && this.model.get("running"); // again, before the pause came about
     Object.assign(this, { isBusy: false, isPausing: false });
     if (isWanted && !this.words && !this.result) return this.go();
-    if (this.now) this.model.set("weights", new DataView(this.now.params.slice().buffer));
+    if (this.now) {
+      this.model.set("trained", this.settings);
+      this.model.set("weights", new DataView(this.now.params.slice().buffer));
+    }
     put(this.model, "running", false);
     if (this.result) {
       this.words = `Finished: ${percent(this.result.test_accuracy)} of the test images are answered rightly.`;

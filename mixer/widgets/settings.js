@@ -2,7 +2,7 @@
 
 import { sizesOf } from "./numerics.js";
 import { tensorsOf, WITH_HIDDEN } from "./engine.js";
-import { choice, foldable, h, newId, put, say } from "./page.js";
+import { choice, foldable, h, newId, percent, put, say } from "./page.js";
 
 const same = (words) => words.map((word) => [word, word]);
 const GROUPS = {
@@ -152,6 +152,18 @@ function numberField(label, kind, change) {
   return { el, set };
 }
 
+/** The choice of the schedule; of the warm-ups that an address or a kernel may set, the present one is offered as well. */
+function scheduleField(label, kind, change) {
+  const field = choice(label, kind, { change: (text) => change(text ? Number(text) : null) });
+  let offered = kind;
+  const set = (value) => {
+    const isOffered = offered.some(([one]) => one === `${value}`);
+    if (!isOffered) field.offer((offered = [...kind, [`${value}`, `warm-up of ${percent(value)}, then cosine`]]));
+    field.set(value);
+  };
+  return { el: field.el, set };
+}
+
 /** All controls. Returns { el, draw }. */
 export function makeSettings(model, lab) {
   const fields = FIELDS.map((field) => {
@@ -162,7 +174,7 @@ export function makeSettings(model, lab) {
       return problem;
     };
     if (kind === "sizes") return choice(label, same(lab.patchSizes), { change: (text) => change(Number(text)) });
-    if (name === "warm_up") return choice(label, kind, { change: (text) => change(text ? Number(text) : null) });
+    if (name === "warm_up") return scheduleField(label, kind, change);
     if (Array.isArray(kind)) return choice(label, kind, { change });
     return numberField(label, kind, change);
   });

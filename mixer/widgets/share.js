@@ -9,6 +9,10 @@ const OWN_HINT =
   " No address and no command holds your own images: they are in this page alone. For train.py, put them into folders, " +
   "pictures/train/ and pictures/test/ and in each one folder for each class.";
 
+const OTHER_SCALE = " They learned from images that were standardised by other numbers than these are.";
+
+const areNear = (numbers, others) => others.every((other, i) => Math.abs(numbers[i] - other) < 1e-5);
+
 /** The run as a file. */
 async function download(lab, { config, settings, shown }) {
   if (!shown) throw new Error("there are no weights yet");
@@ -43,11 +47,15 @@ function settingsOf(config, about, model, lab) {
 
 /** Let the laboratory begin from the weights of a checkpoint. */
 async function open(model, lab, runner, file) {
-  let settings;
-  const check = (config, about) => (settings = settingsOf(config, about, model, lab));
+  let [settings, isScaledAlike] = [undefined, true];
+  const check = (config, about) => {
+    settings = settingsOf(config, about, model, lab);
+    isScaledAlike = ["mean", "std"].every((name) => !about[name] || areNear(about[name], lab[name]));
+  };
   const params = await readCheckpoint(await file.arrayBuffer(), check);
   put(model, "settings", settings);
   runner.reset(params);
+  return isScaledAlike ? "" : OTHER_SCALE;
 }
 
 /** A command in parts between which a line may end; alone it would end after any hyphen. */
@@ -58,7 +66,7 @@ const partsOf = (command) =>
 export function makeShare(model, lab, runner, tell) {
   const line = h("code");
   const attempt = (action, done) =>
-    action.then(() => tell(done)).catch((error) => tell(`This failed: ${error.message}.`));
+    action.then((more = "") => tell(done + more)).catch((error) => tell(`This failed: ${error.message}.`));
   const copy = (text) =>
     attempt(
       Promise.resolve().then(() => navigator.clipboard.writeText(text)),

@@ -2,7 +2,7 @@
 
 import { colour, describe, drawMap, drawPixels, picture, pointerOn } from "./canvas.js";
 import { largest } from "./numerics.js";
-import { clamp, decimal, h, isDark, note, panel, place, put, say, title } from "./page.js";
+import { clamp, decimal, h, isDark, note, panel, place, put, say, stepOf, title } from "./page.js";
 
 const TARGET = 44; // pixels of the smallest map that a finger finds
 const LEAST_GAP = 4; // pixels between maps
@@ -93,7 +93,7 @@ function listen(pad, canvas, shown, layout, choose, hover) {
   pad.addEventListener("pointerleave", () => hover(-1));
   pad.addEventListener("keydown", (event) => {
     const { n } = layout();
-    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -n, ArrowDown: n }[event.key];
+    const step = stepOf(event, { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -n, ArrowDown: n });
     if (!step) return;
     event.preventDefault();
     const { units, unit } = shown();

@@ -335,6 +335,17 @@ def test_a_unit_is_chosen_by_mouse_and_by_keys(tab, tmp_path, trained):
         )
 
 
+def test_a_kernel_that_sets_the_label_before_the_step_is_followed(tab, tmp_path, trained):
+    """Two messages, between which the page may draw: the step is still that of the longer run."""
+    models = {"long": trained(tmp_path, "long"), "short": trained(tmp_path, "short", steps=STEPS[:2])}
+    page = opened(tab, tmp_path, TokenMixingExplorer(models))
+    figure = "document.querySelector('.mixer-figure').model"
+    page.evaluate(f"{figure}.set('step', {STEPS[-1]}); {figure}.set('label', 'short')")
+    settle(page)
+    expect(status_of(page)).to_contain_text(f"step {STEPS[1]}")
+    assert page.locator("[role=alert]").count() == 0
+
+
 def test_layer_and_model_are_chosen_by_keys(tab, tmp_path, small_model, trained):
     models = {name: trained(tmp_path, f"m{seed}", seed=seed) for seed, name in enumerate([NASTY, "second"])}
     page = opened(tab, tmp_path, TokenMixingExplorer({**models, "plain": small_model(5, **SIZES)}))

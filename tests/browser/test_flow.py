@@ -474,6 +474,41 @@ def test_undo_takes_back_one_stroke_after_another(page):
     assert undo.get_attribute("aria-disabled") == "true"
 
 
+def test_undo_gives_back_a_drawing_that_a_stored_image_replaced(page):
+    stroke(page, (0.3, 0.2), (0.3, 0.8))
+    drawn = ink(page)
+    page.locator(".mx-gallery label").nth(2).click()
+    settle(page)
+    assert ink(page) != drawn
+    page.get_by_role("button", name="Undo").click()
+    settle(page)
+    assert ink(page) == drawn and get(page, "example") == -1
+
+
+def test_another_finger_does_not_end_a_stroke(page):
+    board = page.locator(".mx-board")
+    box = board.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"]
+    page.mouse.move(x, y + 0.2 * box["height"])
+    page.mouse.down()
+    lost = "(canvas) => canvas.dispatchEvent(new PointerEvent('lostpointercapture', { bubbles: true }))"
+    board.locator("canvas").evaluate(lost)  # of a finger that the canvas had
+    page.mouse.move(x, y + 0.8 * box["height"], steps=4)
+    page.mouse.up()
+    settle(page)
+    assert sum(np.array(ink(page)).reshape(8, 8).max(axis=1) > 0) >= 5
+
+
+def test_keys_of_the_browser_are_left_to_it(page):
+    before = ink(page)
+    prevented = page.locator(".mx-board").evaluate("""(board) => ["altKey", "ctrlKey", "metaKey"].map((held) => {
+      const event = new KeyboardEvent("keydown", { key: "ArrowLeft", [held]: true, bubbles: true, cancelable: true });
+      board.dispatchEvent(event);
+      return event.defaultPrevented;
+    })""")
+    assert prevented == [False] * 3 and ink(page) == before
+
+
 def test_what_is_folded_is_not_drawn(page):
     page.get_by_text("Look inside", exact=True).click()
     before = pictures(page)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -39,6 +40,39 @@ def trained(page, lab):
     lab.settings = page.evaluate(f"{MODEL}.get('settings')")
     lab.weights = bytes(page.evaluate(WEIGHTS))
     return lab.model()
+
+
+def test_a_model_without_room_ends_no_later_run(tab, tmp_path, digits):
+    lab = TrainingLab(digits, n_layers=8, n_channel=256, n_hidden=512, n_epochs=2)
+    memory = re.search(rb"\x05\x03\x01\x00(.)", lab.engine, flags=re.DOTALL)
+    lab.engine = lab.engine.replace(memory[0], b"\x05\x04\x01\x01" + memory[1] + b"\x7f")  # of at most 127 pages
+    page = opened(tab, tmp_path, lab)
+    train(page, "Stopped: the model is too large for the memory of this page")
+    page.evaluate(
+        f"{MODEL}.set('settings', {{...{MODEL}.get('settings'), ...{json.dumps(SMALL)}}}); {MODEL}.save_changes()"
+    )
+    train(page)
+
+
+def test_weights_stay_those_of_their_run(tab, tmp_path, digits):
+    """Other choices, made since, fit the same weights; they name another model."""
+    lab = TrainingLab(digits, **SMALL)
+    page = opened(tab, tmp_path, lab)
+    train(page)
+    lab.trained = page.evaluate(f"{MODEL}.get('trained')")
+    model = trained(page, lab)
+    lab.settings = {"token_mixing": "low_rank", "shuffle": "global"}
+    assert lab.model().config == model.config and model.config["token_mixing"] == "mlp"
+    lab.save(tmp_path / "lab.safetensors")
+    assert load_checkpoint(tmp_path / "lab.safetensors")[1]["shuffle"] == "none"
+
+
+def test_a_warm_up_from_elsewhere_is_offered(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, warm_up=0.2))
+    chosen = page.get_by_label("Schedule").locator("option:checked")
+    assert chosen.inner_text() == "warm-up of 20.0 %, then cosine"
+    page.get_by_label("Schedule").select_option("constant")
+    assert page.evaluate(f"{MODEL}.get('settings').warm_up") is None
 
 
 def test_it_trains_and_says_what_is_so(tab, tmp_path, digits):

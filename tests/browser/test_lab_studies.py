@@ -183,6 +183,13 @@ def kept(accuracies, **changes):
     ]
 
 
+def test_no_axis_reaches_beyond_all_images(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits))
+    page.evaluate(f"(runs) => {MODEL}.set('runs', runs)", kept([1.0, 1.0, 1.0]))
+    settle(page)
+    assert page.locator(".mx-axis span").all_inner_texts() == ["95.0 %", "validation accuracy", "100.0 %"]
+
+
 @pytest.mark.parametrize(
     ("others", "sentence"),
     [

@@ -18,10 +18,14 @@ from mixer.picture import read_image
 from mixer.widgets import TrainingLab
 
 MODEL = "document.querySelector('.mixer-figure').model"
-TRAITS = ("own", "settings", "running", "step", "history", "runs")
+TRAITS = ("own", "settings", "running", "step", "history", "runs", "trained")
 STANDS = f"!{MODEL}.get('running') && document.querySelector('[role=status]').innerText.match(/%s/)"
 WEIGHTS = f"Array.from(new Uint8Array({MODEL}.get('weights').buffer))"
 NO_WORKER = "window.Worker = class { constructor() { throw new Error('none'); } };"
+# As where a page forbids workers: an error comes, and nothing else.
+DEAD_WORKER = (
+    "window.Worker = class { postMessage() { setTimeout(() => this.onerror({ message: 'no' })); } terminate() {} };"
+)
 # The pixels of all small pictures, [n, size, size, 4].
 THUMBS = """[...document.querySelectorAll(".mx-thumbs canvas")].map((canvas) =>
   Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data))"""
@@ -282,6 +286,43 @@ def test_what_cannot_be_is_said_and_nothing_is_lost(tab, tmp_path, digits, pictu
     assert "<b>temple</b>" in page.locator(".mx-answer").inner_text()
     page.get_by_label("Or choose a picture").set_input_files(bad)
     page.wait_for_function("document.querySelector('.mx-parts .mx-draw').innerText.includes('bad.png cannot be used')")
+
+
+def test_runs_of_other_images_are_no_runs_of_another_seed(tab, tmp_path, digits):
+    """Other pictures, or another cut of them, leave every setting as it was."""
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL))
+    draw_examples(page)
+    for size in ("16", "28", None):
+        if size:
+            page.get_by_label("Cut to").select_option(size)
+        train(page, 2)
+        page.get_by_role("button", name="Keep this run").click()
+    assert page.evaluate(f"{MODEL}.get('runs').map(({{ images }}) => images)") == [1, 2]
+    assert page.locator(".mx-compare tbody th").nth(1).inner_text() == "own images, set 2"
+
+
+def test_undo_gives_back_a_drawing_that_was_added(tab, tmp_path, digits):
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL))
+    canvas = "document.querySelector('.mx-own .mx-board canvas').getContext('2d')"
+    ink = f"Array.from({canvas}.getImageData(0, 0, 8, 8).data)"
+    line(page, [(0.2, 0.2), (0.8, 0.8)])
+    settle(page)
+    drawn = page.evaluate(ink)
+    page.locator(".mx-targets button").first.click()
+    settle(page)
+    assert page.evaluate(ink) != drawn
+    page.get_by_label("Colours").select_option("3")
+    page.locator(".mx-own").get_by_role("button", name="Undo").click()
+    settle(page)
+    assert page.evaluate(ink) == drawn
+
+
+def test_pictures_are_cut_where_workers_are_forbidden(browser, tmp_path, digits, pictures):
+    tab = Tab(browser)
+    tab.page.add_init_script(DEAD_WORKER)
+    page = opened(tab, tmp_path, TrainingLab(digits, **SMALL))
+    choose(page, pictures)
+    page.close()
 
 
 def test_back_to_the_digits_with_their_settings_and_runs(tab, tmp_path, digits):
