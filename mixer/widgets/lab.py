@@ -49,8 +49,9 @@ class TrainingLab(LiveFigure):
     trains; `step`, the steps taken; `history`, one record per epoch, as `Trainer` gives them; `runs`, the runs that
     were kept, each with its settings and history, and at its end test_loss and test_accuracy, and of the reader's own
     images their number among the sets that were trained on; their maps of token mixing stay in the page. `weights`, the
-    parameters as float32, sent at a pause and at the end, and `trained`, the settings of their run. `own`, empty, or the shape, the class names and so on of the reader's own images, while the
-    page trains on these; the images themselves stay in the page.
+    parameters as float32, sent at a pause and at the end, and `trained`, the settings of their run. `own`, empty, or
+    the shape, the class names and so on of the reader's own images, while the page trains on these; the images
+    themselves stay in the page.
 
     Settings can also come by an address that ends in `#lab=` and their JSON, or by a link in the page to one. Of
     several laboratories in a page the first takes those of the address; a link means the next one below it.
