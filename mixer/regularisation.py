@@ -67,13 +67,16 @@ def augment(
     image = torch.arange(B, device=device).view(B, 1, 1, 1)
     channel = torch.arange(C, device=device).view(1, C, 1, 1)
     images = images[image, channel, rows.view(B, 1, H, 1), columns.view(B, 1, 1, W)]
-    if not affine:
-        return images
-    angle, scale, shear, *shift = affine * (2 * torch.rand(5, B, generator=generator) - 1)
+    return sampled(images.float(), random_maps(B, affine, generator).to(device)) if affine else images
+
+
+def random_maps(n: int, affine: float, generator: torch.Generator) -> Tensor:
+    """n random affine maps [n, 2, 3] of coordinates from -1 to 1, of the strength that `augment` explains."""
+    angle, scale, shear, *shift = affine * (2 * torch.rand(5, n, generator=generator) - 1)
     angle, scale = math.radians(15) * angle, 1 + 0.15 * scale
     across = torch.stack([angle.cos() * scale, shear * 0.2 - angle.sin() * scale, 0.2 * shift[0]], dim=1)
     downwards = torch.stack([angle.sin() * scale, angle.cos() * scale, 0.2 * shift[1]], dim=1)
-    return sampled(images.float(), torch.stack([across, downwards], dim=1).to(device))
+    return torch.stack([across, downwards], dim=1)
 
 
 def sampled(images: Tensor, maps: Tensor) -> Tensor:
