@@ -364,7 +364,7 @@ def test_no_image_leaves_the_page(tab, tmp_path, digits, pictures):
     assert set(page.evaluate("[...window.names]")) == {*TRAITS, "weights"}
     own = page.evaluate(f"{MODEL}.get('own')")
     facts = {"shape", "class_names", "mean", "std", "data_set", "background", "n_train"}
-    assert own.keys() == {"id", "before", *facts} and len(json.dumps(own)) < 2000
+    assert own.keys() == {"id", "set", "before", *facts} and len(json.dumps(own)) < 2000
 
 
 def test_address_and_command_hold_no_images(tab, tmp_path, digits, pictures):
