@@ -22,11 +22,11 @@ from mixer.recipe import choose_recipe
 N_EPOCHS = load_checkpoint(shipped_weights("cifar10-jpeg"))[1]["n_epochs"]
 
 
-def run(images: DataSet, network: str, seed: int, **changes) -> dict:
+def run(images: DataSet, network: str, seed: int, precision: str = "auto", **changes) -> dict:
     """Train a network by the recipe "strong", with changes: its accuracies, from 0 to 1, and the training's seconds."""
     torch.manual_seed(seed)
     made = NETWORKS[network]()
-    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS, **changes), seed, "cpu")
+    trainer = Trainer(made, images, choose_recipe("strong", n_epochs=N_EPOCHS, **changes), seed, "cpu", precision)
     return report(trainer, list(trainer))
 
 

@@ -1,10 +1,9 @@
 """What the recipe's regularisers that "strong" leaves off do at full length: photographs learned with one of them more.
 
 `python benchmarks/regularisers.py FOLDER` trains on the JPEG copy of CIFAR-10 in FOLDER, as long as the shipped models,
-with three seeds, and writes mixer/weights/regularisers.json, which the page of records reads. The runs without any of
-them are those of the Mixer in full.json. A run takes a quarter of an hour of one core with native bfloat16 and three
-quarters without; with names and --seeds some are made alone, so that two can run side by side. What stands there is not
-repeated.
+with three seeds and float32, and writes mixer/weights/regularisers.json, which the page of records reads. The runs
+without any of them are the three seeds of the shipped model. A run takes three quarters of an hour of one core; with
+names and --seeds some are made alone, so that two can run side by side. What stands there is not repeated.
 """
 
 import torch
@@ -37,7 +36,7 @@ def main() -> None:
     jobs = [dict(more=name, seed=seed) for seed in options.seeds for name in options.names]
 
     def run_with(more: str, seed: int) -> dict:
-        return run(images, "Mixer", seed, **REGULARISERS[more])
+        return run(images, "Mixer", seed, "fp32", **REGULARISERS[more])
 
     fill(WEIGHTS / "regularisers.json", head, jobs, run_with)
 
